@@ -1,0 +1,1 @@
+"""Offline side of HumanX: XGen (motion to clips) and XMimic (clips to policies)."""
