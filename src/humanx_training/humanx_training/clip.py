@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from humanx_description.config import from_mapping
 from humanx_description.errors import UserError
+from humanx_description.objects import ObjectSpec
 from humanx_description.robot import JOINT_NAMES, NUM_JOINTS
 from humanx_training import rotation
 
 FORMAT_VERSION = 1
-PHASE_KINDS = ('contact', 'flight', 'rest', 'driven', 'none')
-SHAPE_KINDS = ('sphere', 'box', 'cylinder', 'capsule', 'mesh', 'none')
+PHASE_KINDS = ('contact', 'flight', 'rest', 'driven')
 MIN_FPS, MAX_FPS = 5.0, 1000.0
 
 
@@ -32,7 +33,7 @@ class Phase:
 
     ``contact``: the object is held or struck, at a fixed pose relative to ``anchor`` (a body, or ``palms``: the midpoint
     of both palms); ``flight``: gravity, drag, bounces and rolling; ``rest``: it lies still; ``driven``: somebody else
-    moves it along a path (the opponent's fist); ``none``: there is no object.
+    moves it along a path (the opponent's fist).
     """
 
     kind: str
@@ -73,7 +74,7 @@ class InteractionClip:
     def __post_init__(self) -> None:
         self.validate()
 
-    # Size ---------------------------------------------------------------------------------------------------------
+    # Size
     @property
     def num_frames(self) -> int:
         """T."""
@@ -89,7 +90,18 @@ class InteractionClip:
         """Whether an object takes part."""
         return self.object_name != ''
 
-    # Derived velocities -------------------------------------------------------------------------------------------
+    def object_spec(self) -> ObjectSpec:
+        """Return the object as the scene takes it, at its pose in the first frame."""
+        if not self.has_object:
+            raise UserError('clip: has no object; expected one.')
+        spec = from_mapping(
+            ObjectSpec, {**self.object_shape, 'name': self.object_name}, 'clip: object_shape'
+        )
+        return dataclasses.replace(
+            spec, pos=tuple(self.object_pos[0].tolist()), quat=tuple(self.object_quat[0].tolist())
+        )
+
+    # Derived velocities
     @property
     def root_lin_vel(self) -> np.ndarray:
         """(T, 3) m/s, world frame."""
@@ -128,7 +140,7 @@ class InteractionClip:
         extra = [self.object_lin_vel, self.object_ang_vel_b] if self.has_object else []
         return np.concatenate(robot + extra, axis=1)
 
-    # Changing -----------------------------------------------------------------------------------------------------
+    # Changing
     def resampled(self, fps: float) -> InteractionClip:
         """Return the clip at another frame rate: linear for positions, slerp for rotations, nearest for contact."""
         if fps == self.fps:
@@ -163,7 +175,7 @@ class InteractionClip:
             ),
         )
 
-    # Validity -----------------------------------------------------------------------------------------------------
+    # Validity
     def validate(self, where: str = 'clip') -> None:
         """Check shapes, names, finiteness and unit quaternions; raise :class:`UserError` naming the field.
 
@@ -231,17 +243,18 @@ class InteractionClip:
     def _validate_object(self, where: str) -> None:
         if not isinstance(self.object_shape, dict):
             raise UserError(
-                f'{where}: object_shape is not a mapping; expected one with a field kind.'
+                f'{where}: object_shape is not a mapping; expected the fields of an object.'
             )
-        kind = self.object_shape.get('kind')
-        if kind not in SHAPE_KINDS:
+        if self.has_object != bool(self.object_shape):
             raise UserError(
-                f'{where}: object_shape has kind {kind!r}; expected one of {", ".join(SHAPE_KINDS)}.'
+                f'{where}: object_name is {self.object_name!r} but object_shape is '
+                f'{self.object_shape}; expected both or neither.'
             )
-        if self.has_object == (kind == 'none'):
-            raise UserError(
-                f'{where}: object_name is {self.object_name!r} but object_shape is {kind!r}; '
-                "expected both or neither (kind 'none' goes with an empty name)."
+        if self.has_object:
+            from_mapping(
+                ObjectSpec,
+                {**self.object_shape, 'name': self.object_name},
+                f'{where}: object_shape',
             )
 
     def _validate_phases(self, where: str) -> None:
@@ -260,7 +273,7 @@ class InteractionClip:
                 f'{where}: phases end at frame {edge}; expected them to cover all {self.num_frames}.'
             )
 
-    # Files --------------------------------------------------------------------------------------------------------
+    # Files
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the clip as ``.npz`` (atomically: an earlier file stays whole until the new one is complete)."""
         path = Path(path)
@@ -400,3 +413,12 @@ def _names_wrong(names: tuple[str, ...]) -> str:
     return (
         f'hold {len(names)} names of which {detail}; expected the 29 joints in Unitree motor order.'
     )
+
+
+def shape_of(spec: ObjectSpec) -> dict[str, Any]:
+    """Return the JSON mapping of an object's fields that a clip keeps (all but its name and place)."""
+    out = dataclasses.asdict(spec)
+    for name in ('name', 'pos', 'quat', 'fixed'):
+        out.pop(name)
+    out['mesh'] = None if spec.mesh is None else str(spec.mesh)
+    return json.loads(json.dumps(out))

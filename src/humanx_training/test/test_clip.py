@@ -20,7 +20,7 @@ def make_clip(frames: int = 50, fps: float = 100.0) -> InteractionClip:
         root_quat=rotation.from_yaw(0.8 * t),
         joint_pos=DEFAULT_JOINT_POS + 0.3 * t[:, None],
         object_name='ball',
-        object_shape={'kind': 'sphere', 'radius': 0.11},
+        object_shape={'shape': 'sphere', 'size': [0.11], 'mass': 0.43},
         object_pos=np.stack([1 + t, t, 1 - t**2], axis=1),
         object_quat=rotation.exp(np.stack([2 * t, 0 * t, 0 * t], axis=1)),
         contact=np.zeros((frames, 2), dtype=bool),
@@ -78,7 +78,7 @@ def test_resampling_keeps_time_and_phases():
         ({'root_quat': np.full((50, 4), 0.7)}, 'root_quat has length 1.4'),
         ({'contact': np.zeros((50, 3), dtype=bool)}, 'contact has shape'),
         ({'contact': np.zeros((50, 2))}, 'contact holds float64'),
-        ({'object_shape': np.array('{"kind": "teapot"}')}, "kind 'teapot'"),
+        ({'object_shape': np.array('{"shape": "teapot", "size": [1]}')}, "shape is 'teapot'"),
         ({'object_shape': np.array('nonsense')}, 'object_shape is not JSON'),
         (
             {'phases': np.array(json.dumps([{'kind': 'flight', 'start': 0, 'end': 80}]))},
