@@ -62,11 +62,9 @@ def quat_rotate_inverse(quat: Array, vec: Array) -> Array:
 
 
 def projected_gravity(quat: Array) -> Array:
-    """Return gravity's unit vector in the base frame, ``R(quat)^T (0, 0, -1)``: (N, 4) to (N, 3)."""
+    """Return gravity's direction in the base frame, ``R(quat)^T (0, 0, -1)``: (N, 4) to (N, 3)."""
     w, x, y, z = quat[..., 0], quat[..., 1], quat[..., 2], quat[..., 3]
-    return _namespace(quat).stack(
-        [2 * (w * y - x * z), -2 * (w * x + y * z), 2 * (x * x + y * y) - 1], -1
-    )
+    return _namespace(quat).stack([2 * (w * y - x * z), -2 * (w * x + y * z), 2 * (x * x + y * y) - 1], -1)
 
 
 def yaw(quat: Array) -> Array:
@@ -122,9 +120,7 @@ def proprioception(
     }
 
 
-def object_observation(
-    *, root_pos: Array, root_quat: Array, object_pos: Array, tracked: Array
-) -> dict[str, Array]:
+def object_observation(*, root_pos: Array, root_quat: Array, object_pos: Array, tracked: Array) -> dict[str, Array]:
     """Return the raw terms of K objects; an object that is not tracked is zero together with its
     flag.
 
@@ -173,15 +169,12 @@ class TermSpec:
         if isinstance(self.scale, bool) or not isinstance(self.scale, int | float):
             raise ValueError(f'{where}: scale is {self.scale!r}; expected a number')
         if not math.isfinite(self.scale) or self.scale == 0:
-            raise ValueError(
-                f'{where}: scale is {self.scale}; expected a finite number other than 0'
-            )
+            raise ValueError(f'{where}: scale is {self.scale}; expected a finite number other than 0')
         if not isinstance(self.history, list | tuple) or not self.history:
             raise ValueError(f'{where}: history is {self.history!r}; expected a list of lags')
         if not all(_is_int(lag) and 0 <= lag <= MAX_LAG for lag in self.history):
             raise ValueError(
-                f'{where}: history is {list(self.history)}; '
-                f'expected integers from 0 to {MAX_LAG} control ticks'
+                f'{where}: history is {list(self.history)}; expected integers from 0 to {MAX_LAG} control ticks'
             )
         if len(set(self.history)) != len(self.history):
             raise ValueError(f'{where}: history {list(self.history)} names a lag twice')
@@ -261,9 +254,7 @@ class ObservationLayout:
         keys = {'name', 'size', 'scale', 'history'}
         for index, entry in enumerate(data):
             if not isinstance(entry, dict) or set(entry) != keys:
-                raise ValueError(
-                    f'observation term {index} is not a mapping of name, size, scale and history'
-                )
+                raise ValueError(f'observation term {index} is not a mapping of name, size, scale and history')
             terms.append(TermSpec(**entry))
         return cls(tuple(terms))
 
@@ -316,9 +307,7 @@ class ObservationHistory:
     tensors).
     """
 
-    def __init__(
-        self, layout: ObservationLayout, num_envs: int = 1, device: Any | None = None
-    ) -> None:
+    def __init__(self, layout: ObservationLayout, num_envs: int = 1, device: Any | None = None) -> None:
         if num_envs < 1:
             raise ValueError(f'num_envs is {num_envs}; expected at least 1')
         self.layout = layout
@@ -329,17 +318,10 @@ class ObservationHistory:
 
             self._torch = torch
         self._device = device
-        self._rings = {
-            term.name: self._zeros((max(term.history) + 1, num_envs, term.size))
-            for term in layout.terms
-        }
+        self._rings = {term.name: self._zeros((max(term.history) + 1, num_envs, term.size)) for term in layout.terms}
         # Buffers are looked up once here: push() and vector() run on the robot at 100 Hz.
         self._plan = [(t.name, t.scale, self._rings[t.name]) for t in layout.terms]
-        self._reads = [
-            (self._rings[t.name], lag, max(t.history) + 1)
-            for t in layout.terms
-            for lag in t.history
-        ]
+        self._reads = [(self._rings[t.name], lag, max(t.history) + 1) for t in layout.terms for lag in t.history]
         self._tick = -1
         self._pending: Array = None  # bool (N,), None when no reset waits
         self.reset()
@@ -358,14 +340,10 @@ class ObservationHistory:
             if self._torch is None:
                 self._pending = np.ones(self.num_envs, dtype=bool)
             else:
-                self._pending = self._torch.ones(
-                    self.num_envs, dtype=self._torch.bool, device=self._device
-                )
+                self._pending = self._torch.ones(self.num_envs, dtype=self._torch.bool, device=self._device)
             return
         if tuple(mask.shape) != (self.num_envs,):
-            raise ValueError(
-                f'reset mask has shape {tuple(mask.shape)}; expected ({self.num_envs},) bool'
-            )
+            raise ValueError(f'reset mask has shape {tuple(mask.shape)}; expected ({self.num_envs},) bool')
         mask = mask.astype(bool) if self._torch is None else mask.bool()
         self._pending = mask | self._pending if self._pending is not None else mask
 
@@ -382,9 +360,7 @@ class ObservationHistory:
             depth = ring.shape[0]
             slot = ring[self._tick % depth]
             if value.shape != slot.shape:
-                raise ValueError(
-                    f'term {name!r} has shape {tuple(value.shape)}; expected {tuple(slot.shape)}'
-                )
+                raise ValueError(f'term {name!r} has shape {tuple(value.shape)}; expected {tuple(slot.shape)}')
             if self._torch is None:
                 np.multiply(value, scale, out=slot, casting='same_kind')
             else:

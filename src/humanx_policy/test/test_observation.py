@@ -52,13 +52,9 @@ def test_rotations_equal_the_matrix():
     rng = np.random.default_rng(0)
     quat, vec = random_quats(rng, 50), rng.normal(size=(50, 3))
     matrix = rotation_matrix(quat)
-    np.testing.assert_allclose(
-        ob.quat_rotate_inverse(quat, vec), np.einsum('nji,nj->ni', matrix, vec), atol=1e-12
-    )
+    np.testing.assert_allclose(ob.quat_rotate_inverse(quat, vec), np.einsum('nji,nj->ni', matrix, vec), atol=1e-12)
     np.testing.assert_allclose(ob.projected_gravity(quat), -matrix[:, 2], atol=1e-12)
-    np.testing.assert_allclose(
-        ob.yaw(quat), np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0]), atol=1e-12
-    )
+    np.testing.assert_allclose(ob.yaw(quat), np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0]), atol=1e-12)
 
 
 def test_heading_frame_by_hand():
@@ -126,15 +122,11 @@ def test_default_layout_sizes():
 )
 def test_bad_terms_are_refused_by_name(change, said):
     with pytest.raises(ValueError, match=said):
-        ob.ObservationLayout.from_list(
-            [{'name': 'joint_pos', 'size': 29, 'scale': 1.0, 'history': [0]} | change]
-        )
+        ob.ObservationLayout.from_list([{'name': 'joint_pos', 'size': 29, 'scale': 1.0, 'history': [0]} | change])
 
 
 def test_history_order_scale_and_fill():
-    layout = ob.ObservationLayout(
-        (ob.TermSpec('a', 2, 10.0, (0, 1, 3)), ob.TermSpec('b', 1, 1.0, (2, 0)))
-    )
+    layout = ob.ObservationLayout((ob.TermSpec('a', 2, 10.0, (0, 1, 3)), ob.TermSpec('b', 1, 1.0, (2, 0))))
     history = ob.ObservationHistory(layout, 2)
     with pytest.raises(RuntimeError):
         history.vector()
@@ -237,7 +229,7 @@ def test_torch_equals_numpy():
 
 
 def best_time(function, repeats: int) -> float:
-    """Return the shortest time of one call in s: on a shared machine the others measure the neighbours."""
+    """Return the shortest time of one call in s; the longer ones measure the machine's load."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
