@@ -25,7 +25,8 @@ class ObjectSpec:
     ``restitution`` is the ratio of rebound to impact speed on the floor, ``body_restitution`` on the robot.
     ``rolling_rate`` (1/s) is the rate at which rolling speed decays; ``drag_length`` (m) the distance
     ``L = 2 m / (rho C_d A)`` of quadratic drag ``a = -|v| v / L`` (terminal speed ``sqrt(g L)``; 0: no drag).
-    ``fixed`` objects are part of the world (a hoop, a table).
+    ``fixed`` objects are part of the world (a hoop, a table), or of the robot's body ``attached_to`` (a racket in the
+    hand); ``pos`` and ``quat`` are then relative to that body.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ObjectSpec:
     rolling_rate: float = 0.0
     drag_length: float = 0.0
     fixed: bool = False
+    attached_to: str = ''
     pos: tuple[float, float, float] = (3.0, 0.0, 0.5)
     quat: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
     mesh: Path | None = None
@@ -51,6 +53,8 @@ class ObjectSpec:
             )
         if self.shape == 'mesh' and self.mesh is None:
             raise ValueError('mesh is missing; expected the path of a mesh file.')
+        if self.attached_to and not self.fixed:
+            raise ValueError(f'attached_to is {self.attached_to!r} but fixed is false; expected fixed: true.')
         if self.mass <= 0:
             raise ValueError(f'mass is {self.mass}; expected a positive number of kilograms.')
         for field in ('restitution', 'body_restitution'):

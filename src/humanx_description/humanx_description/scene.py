@@ -93,6 +93,26 @@ def scene_spec(
     return spec
 
 
+def object_scene(objects: Sequence[ObjectSpec], *, timestep: float = 0.001) -> mujoco.MjModel:
+    """Return a model of the floor and the objects alone, with the contact model of :func:`scene`.
+
+    ``qpos`` is 7 numbers per free object in the order given. Used to synthesise flights, bounces and rolling.
+    """
+    spec = mujoco.MjSpec()
+    spec.option.timestep = timestep
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    _add_floor(spec, visual=False)
+    for obj in objects:
+        if obj.attached_to:
+            continue
+        _add_object(spec, obj, timestep)
+    model = spec.compile()
+    for obj in objects:
+        if obj.rolling_rate > 0 and not obj.fixed:
+            _set_rolling_damping(model, obj)
+    return model
+
+
 def default_qpos(objects: Sequence[ObjectSpec] = ()) -> np.ndarray:
     """Return qpos (36 + 7 per free object): the robot in its default pose, objects where their specs put them."""
     parts = [np.array([0, 0, robot.DEFAULT_ROOT_HEIGHT, 1, 0, 0, 0]), robot.DEFAULT_JOINT_POS]
@@ -176,7 +196,9 @@ def _add_motors(spec: mujoco.MjSpec) -> None:
 
 
 def _add_object(spec: mujoco.MjSpec, obj: ObjectSpec, timestep: float) -> None:
-    body = spec.worldbody.add_body(name=obj.name, pos=list(obj.pos), quat=list(obj.quat))
+    # A held tool (a racket) is part of the body that holds it.
+    parent = spec.body(obj.attached_to) if obj.attached_to else spec.worldbody
+    body = parent.add_body(name=obj.name, pos=list(obj.pos), quat=list(obj.quat))
     if not obj.fixed:
         body.add_freejoint(name=f'{obj.name}_joint')
     geoms = _object_geoms(spec, body, obj)
