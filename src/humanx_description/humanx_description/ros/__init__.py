@@ -1,0 +1,1 @@
+"""What the project's nodes share. Needs rclpy; imported by nodes only."""

@@ -1,0 +1,56 @@
+"""The frame around a node: start, spin, clean stop, and an exit status that says what happened."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+
+from humanx_description.errors import UserError
+
+
+def run_node(factory: Callable[[], Node], argv: Sequence[str] | None = None) -> int:
+    """Run the node that ``factory`` makes until it is told to stop. Returns the exit status.
+
+    0 after SIGINT or SIGTERM; 2 with one sentence on standard error where the node refuses to start
+    (:class:`UserError`); 1 where it cannot go on. A node may have ``close()``, called before it is
+    destroyed, and ``failure``, a sentence that makes the status 1.
+    """
+    try:
+        rclpy.init(args=list(argv) if argv is not None else None)
+    except Exception as error:  # rclpy names no common base for what a bad YAML file or argument raises
+        print(f'The ROS arguments are wrong: {_first_line(error)}', file=sys.stderr)
+        return 2
+    # rclpy handles SIGINT and SIGTERM by shutting the context down; both mean "stop", not "fail".
+    node: Any = None
+    try:
+        node = factory()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+            executor.spin()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if node is not None:
+            if hasattr(node, 'close'):
+                node.close()
+            node.destroy_node()
+        rclpy.try_shutdown()
+    failure = getattr(node, 'failure', '')
+    if failure:
+        print(failure, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
