@@ -1,0 +1,1 @@
+"""One module per source; :func:`humanx_training.xgen.extract.detect.extract` picks by content."""

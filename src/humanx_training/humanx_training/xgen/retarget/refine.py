@@ -1,0 +1,155 @@
+"""The whole motion at once: keypoints, planted feet, balance, smoothness and limits weighed in one least-squares problem.
+
+Gauss-Newton with damping; joint ranges are kept exactly by holding a joint at its stop while the cost pushes it
+outward. Per-frame IK cannot weigh a planted foot against the frames before and after it; this can, and costs less than
+the IK does because all frames share each numpy call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from humanx_description.robot import DEFAULT_JOINT_POS, FOOT_BODIES, FOOT_SOLE_OFFSET, JOINT_INDEX
+from humanx_training.xgen.retarget import limits, terms
+from humanx_training.xgen.retarget.banded import NormalEquations
+from humanx_training.xgen.retarget.collision import SelfCollision
+from humanx_training.xgen.retarget.keypoints import KEYPOINTS, SIDES
+from humanx_training.xgen.retarget.kinematics import NUM_DOF, Kinematics, Pose
+from humanx_training.xgen.retarget.plan import ANKLE_ABOVE_SOLE, FROZEN, Plan
+from humanx_training.xgen.retarget.terms import Tolerances
+
+SOLE_BELOW_ANKLE = np.array([0.0, 0.0, FOOT_SOLE_OFFSET - ANKLE_ABOVE_SOLE])  # ankle_roll origin below the pitch axis
+CLEARANCE = 0.004  # m, sole of a swinging foot above the floor
+APART = 0.006  # m, between the robot's own shapes
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """How long the refinement works and what it weighs."""
+
+    iterations: int = 30
+    stop: float = 1e-4  # rad or m, largest step at which it is done
+    trust: float = 0.3  # rad or m, largest step of one iteration
+    damping: float = 1e-3
+    balance: bool = True
+    tolerances: Tolerances = field(default_factory=Tolerances)
+
+
+@dataclass
+class RefineReport:
+    """How the refinement ended."""
+
+    iterations: int
+    last_step: float  # rad or m
+    cost: list[float]
+
+
+def refine(kin: Kinematics, plan: Plan, start: Pose, config: RefineConfig) -> tuple[Pose, RefineReport]:
+    """Return the refined poses (N frames of the plan); the ``FROZEN`` frames at both ends stay as they are."""
+    problem = _Problem(kin, plan, start, config)
+    pose, costs, size = start.copy(), [], np.inf
+    frozen_ends = np.zeros((len(pose), NUM_DOF), dtype=bool)
+    frozen_ends[:FROZEN] = frozen_ends[-FROZEN:] = True
+    done = 0
+    for done in range(1, config.iterations + 1):
+        eq = problem.linearise(pose)
+        costs.append(eq.cost)
+        stuck = (pose.joints <= limits.LOWER + 1e-9) & (eq.gradient[:, 6:] > 0)
+        stuck |= (pose.joints >= limits.UPPER - 1e-9) & (eq.gradient[:, 6:] < 0)
+        frozen = frozen_ends.copy()
+        frozen[:, 6:] |= stuck
+        step = eq.solve(config.damping, frozen)
+        step = np.clip(step, -config.trust, config.trust)
+        pose = pose.moved(step)
+        inside = slice(FROZEN, len(pose) - FROZEN)
+        pose.joints[inside] = np.clip(pose.joints[inside], limits.LOWER, limits.UPPER)
+        size = float(np.abs(step).max())
+        if size < config.stop:
+            break
+    return pose, RefineReport(done, size, costs)
+
+
+class _Problem:
+    """The cost around one pose; everything that does not change between iterations is prepared once."""
+
+    def __init__(self, kin: Kinematics, plan: Plan, start: Pose, config: RefineConfig) -> None:
+        self.kin, self.plan, self.config = kin, plan, config
+        self.collision = SelfCollision(kin)
+        count = plan.num_frames
+        self.on_clip = np.zeros(count)
+        self.on_clip[plan.clip] = 1.0
+        self.polygons = terms.support_polygons(plan.feet.pos, plan.feet.mat, plan.feet.planted)
+        tol = config.tolerances
+        # Between the stance and the clip the start pose (a blend of both) is followed loosely.
+        pull = np.where(self.on_clip > 0, 1 / tol.posture, 1 / 0.3)[:, None] * np.ones(29)
+        for side in SIDES:
+            for joint in ('wrist_pitch', 'wrist_yaw', 'wrist_roll'):
+                pull[plan.clip, JOINT_INDEX[f'{side}_{joint}_joint']] = 1 / 0.8
+            for joint in ('hip_yaw', 'shoulder_yaw'):
+                pull[plan.clip, JOINT_INDEX[f'{side}_{joint}_joint']] = 1 / 1.0
+        pull[plan.clip, JOINT_INDEX['waist_roll_joint']] = 1 / 0.5
+        pull[plan.clip, JOINT_INDEX['waist_pitch_joint']] = 1 / 0.5
+        self.pull = pull
+        self.rest = start.joints.copy()
+        self.rest[plan.clip] = DEFAULT_JOINT_POS
+        self.start = start
+        self.padded = {name: self._pad(value) for name, value in plan.targets.points.items()}
+        self.pelvis_pos = self._pad(plan.targets.pelvis_pos, start.pos)
+        self.pelvis_mat = self._pad(plan.targets.pelvis_mat, start.mat)
+        self.torso_mat = self._pad(plan.targets.torso_mat, start.mat)
+
+    def _pad(self, value: np.ndarray, around: np.ndarray | None = None) -> np.ndarray:
+        """Put the clip's values on the plan's frames, those of the start pose (or the clip's ends) around them."""
+        first, last = self.plan.clip.start, self.plan.num_frames - self.plan.clip.stop
+        if around is None:
+            return np.concatenate([np.repeat(value[:1], first, 0), value, np.repeat(value[-1:], last, 0)])
+        out = around.copy()
+        out[self.plan.clip] = value
+        return out
+
+    def linearise(self, pose: Pose) -> NormalEquations:
+        kin, plan, tol = self.kin, self.plan, self.config.tolerances
+        kin.update(pose)
+        eq = NormalEquations(len(pose), NUM_DOF)
+        everywhere = np.ones(len(pose))
+        loose = np.where(self.on_clip > 0, 1.0, 0.3)
+        terms.body_pos(eq, kin, 'pelvis', np.zeros(3), self.pelvis_pos, loose / tol.pelvis_pos)
+        terms.body_rot(eq, kin, 'pelvis', self.pelvis_mat, loose / tol.pelvis_rot)
+        terms.body_rot(eq, kin, 'torso_link', self.torso_mat, loose / tol.torso_rot)
+        for side_index, side in enumerate(SIDES):
+            self._foot(eq, side_index)
+            for joint, tolerance in (
+                ('knee', tol.knee),
+                ('shoulder', tol.shoulder),
+                ('elbow', tol.elbow),
+                ('wrist', tol.wrist),
+                ('hand', tol.hand),
+            ):
+                name = f'{side}_{joint}'
+                body, local = KEYPOINTS[name]
+                sure = np.zeros(len(pose))
+                sure[plan.clip] = plan.targets.confidence[name]
+                terms.body_pos(eq, kin, body, np.array(local), self.padded[name], sure / tolerance)
+            if plan.targets.has_hand:
+                target = self._pad(plan.targets.hand_mat[:, side_index])
+                terms.body_rot(eq, kin, f'{side}_wrist_yaw_link', target, self.on_clip / tol.hand_rot)
+        terms.posture(eq, pose.joints, self.rest, self.pull)
+        terms.smooth(eq, kin, plan.fps, tol)
+        terms.joint_speed(eq, pose.joints, plan.fps, limits.SPEED, tol)
+        if self.config.balance:
+            terms.balance(eq, kin, self.polygons, plan.fps, everywhere / tol.balance)
+        self.collision.keep_apart(eq, APART, 1 / tol.collision)
+        return eq
+
+    def _foot(self, eq: NormalEquations, side: int) -> None:
+        kin, feet, tol = self.kin, self.plan.feet, self.config.tolerances
+        body = FOOT_BODIES[side]
+        planted = feet.planted[:, side]
+        # A standing foot is held by the origin of its last link (on a level sole, straight below the ankle); a swinging one
+        # by its ankle, because the sole may tilt about it.
+        target = feet.pos[:, side] + feet.mat[:, side] @ SOLE_BELOW_ANKLE
+        terms.body_pos(eq, kin, body, np.zeros(3), target, np.where(planted, 1 / tol.plant_pos, 1 / tol.swing_pos))
+        terms.body_rot(eq, kin, body, feet.mat[:, side], np.where(planted, 1 / tol.plant_rot, 1 / tol.swing_rot))
+        terms.sole_above_floor(eq, kin, body, np.where(planted, -1.0, CLEARANCE), 1 / tol.sole)
