@@ -4,6 +4,7 @@ The policy node drives it with messages, offline evaluation with a simulator's s
 same code.
 """
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,7 @@ class PolicyController:
         self._history = ob.ObservationHistory(runtime.layout)
         self._last_action = np.zeros((1, robot.NUM_JOINTS))
         self.num_objects = len(metadata.object_roles)
+        self.inference_s = 0.0  # of the last step, the network alone
 
     def reset(self) -> None:
         """Start an episode: the next step's frame fills the history, the last action is zero."""
@@ -93,7 +95,9 @@ class PolicyController:
             )
         self._history.push(terms)
         self._history.vector(self.runtime.observation)
+        start = time.perf_counter()
         action = self.runtime.act()
+        self.inference_s = time.perf_counter() - start
         if not np.isfinite(action).all():
             joint = robot.JOINT_NAMES[int(np.argmin(np.isfinite(action[0])))]
             raise NonFiniteActionError(f'The policy returned a non-finite action for {joint}.')

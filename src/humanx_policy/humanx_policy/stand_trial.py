@@ -1,4 +1,5 @@
-"""Simulated trials of a balancing policy through the deployment code, at 1 kHz with delay and noise.
+"""Simulated trials of a balancing policy through the deployment code, at 1 kHz with delay and
+noise.
 
 For design and tests of the ``stand`` policy; needs MuJoCo, which the robot does not have.
 """
@@ -54,8 +55,9 @@ def fall_free(
 ) -> bool:
     """Return whether the robot is upright for ``duration`` s.
 
-    The policy sees states ``state_age`` s old, its targets act ``delay`` s later. ``noise`` scales sensor noise with
-    standard deviations of 0.05 rad/s (gyro), 0.01 (gravity), 0.003 rad and 0.15 rad/s (joints).
+    The policy sees states ``state_age`` s old, its targets act ``delay`` s later. ``noise`` scales
+    sensor noise with standard deviations of 0.05 rad/s (gyro), 0.01 (gravity), 0.003 rad and 0.15
+    rad/s (joints).
     """
     model, controller = scene(timestep=TIMESTEP), PolicyController(runtime)
     data = mujoco.MjData(model)
