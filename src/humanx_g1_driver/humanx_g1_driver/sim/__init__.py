@@ -1,0 +1,1 @@
+"""The simulated G1: a process that speaks the robot's wire and publishes what a mocap system would see."""
