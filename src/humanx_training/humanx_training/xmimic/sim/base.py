@@ -19,8 +19,9 @@ class SimSpec:
     """What a simulator reports and what may act on it, apart from the model.
 
     ``contact_groups`` maps a name to geoms: patterns of geom names (``*_foot*``) or ``body:NAME`` for every geom of a
-    body (patterns allowed). ``contact_pairs`` are pairs of group names: contact is decided by which geoms touch, so that
-    a hand on the ball is never the ball on the floor. ``drag`` maps a free body to ``k`` of ``F = -k |v| v`` (N s^2/m^2).
+    body (patterns allowed). ``contact_pairs`` are pairs of group names: contact is decided by which geoms touch, so
+    that a hand on the ball is never the ball on the floor. ``drag`` maps a free body to ``k`` of ``F = -k |v| v``
+    (N s^2/m^2).
     """
 
     bodies: tuple[str, ...] = ()
@@ -100,7 +101,7 @@ class Simulator(abc.ABC):
 
     @abc.abstractmethod
     def set_state(self, qpos: torch.Tensor, qvel: torch.Tensor, env_ids: torch.Tensor | None = None) -> None:
-        """Set ``qpos`` (M, nq) and ``qvel`` (M, nv) of environments ``env_ids`` (M,), or of all, and update the rest."""
+        """Set ``qpos`` (M, nq), ``qvel`` (M, nv) of environments ``env_ids`` (M,), or of all, and update the rest."""
 
     @abc.abstractmethod
     def step(self, ctrl: torch.Tensor, substeps: int = 1) -> None:

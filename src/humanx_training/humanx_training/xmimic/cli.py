@@ -1,0 +1,89 @@
+"""``humanx eval`` (and ``train``, ``export``): the command line of XMimic."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from humanx_description.errors import UserError
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the commands of XMimic to the ``humanx`` command."""
+    _register_eval(subparsers)
+
+
+def _register_eval(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        'eval', help='evaluate a policy in closed loop: SR, GSR, E_o, E_h with confidence intervals'
+    )
+    parser.add_argument('--skill', required=True, help='name of a skill, or its file')
+    parser.add_argument('--policy', help='policy file (.onnx); default: the shipped policy of the skill')
+    parser.add_argument(
+        '--trials', type=int, default=200, help='trials from the nominal start, and as many over the whole range'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='seed of the first trial; each next trial takes the next')
+    parser.add_argument('--json', type=Path, help='write the report to this file')
+    parser.add_argument('--clip', type=Path, help='original clip (.npz), for E_o and E_h')
+    parser.add_argument('--nominal-only', action='store_true', help='skip the generalisation trials')
+    parser.add_argument('--noise', type=float, default=0.0, help='sensor noise, 1: as in training')
+    parser.add_argument('--latency', type=float, default=0.0, metavar='S', help='motion capture latency, s')
+    parser.add_argument('--action-latency', type=float, default=0.0, metavar='S', help='latency of the targets, s')
+    parser.add_argument('--frame-loss', type=float, default=0.0, help='share of frames in which the object is lost')
+    parser.add_argument('--loss-burst', type=int, default=1, help='frames lost in a row')
+    parser.add_argument('--push', type=float, default=0.0, help='speed of pushes every 1 to 5 s, m/s')
+    parser.add_argument('--timestep', type=float, default=0.001, help='physics time step, s')
+    parser.add_argument('--duration', type=float, help='length of a trial, s; default: the skill\'s')
+    parser.add_argument('--threads', type=int, help='threads of the simulator; default: all cores')
+    parser.add_argument('--video', type=Path, help='write a grid of the first nine trials to this MP4')
+    parser.set_defaults(run=run_eval)
+
+
+def run_eval(args: argparse.Namespace) -> int:
+    """Evaluate a policy and print the report."""
+    import dataclasses
+
+    from humanx_description.skills import load_skill
+    from humanx_policy.library import find_policy
+    from humanx_training.clip import InteractionClip
+    from humanx_training.xmimic.batch_policy import OnnxPolicy
+    from humanx_training.xmimic.closed_loop import CONTROL_PERIOD, Conditions
+    from humanx_training.xmimic.evaluate import evaluate, write_report
+
+    if args.trials < 1:
+        raise UserError(f'--trials is {args.trials}; expected 1 or more.')
+    steps = CONTROL_PERIOD / args.timestep if args.timestep > 0 else 0.0
+    if not steps > 0.9 or abs(steps - round(steps)) > 1e-6:
+        raise UserError(f'--timestep is {args.timestep}; expected a whole fraction of {CONTROL_PERIOD} s.')
+    skill = load_skill(args.skill)
+    if args.duration is not None:
+        scenario = _checked(dataclasses.replace, skill.scenario, duration_s=args.duration)
+        skill = dataclasses.replace(skill, scenario=scenario)
+    policy = OnnxPolicy(find_policy(args.policy or skill.name))
+    conditions = _checked(
+        Conditions, noise=args.noise, mocap_latency_s=args.latency, action_latency_s=args.action_latency,
+        frame_loss=args.frame_loss, loss_burst=args.loss_burst, push=args.push,
+    )
+    clip = InteractionClip.load(args.clip) if args.clip else None
+    report = evaluate(
+        skill, policy, trials=args.trials, seed=args.seed, conditions=conditions, clip=clip,
+        generalise=not args.nominal_only, timestep=args.timestep, threads=args.threads,
+    )
+    print(report.text())
+    if args.json:
+        write_report(report, args.json, {'policy': str(policy.path), 'sha256': policy.sha256})
+        print(f'wrote {args.json}', file=sys.stderr)
+    if args.video:
+        from humanx_training.xmimic.video import write_grid
+
+        write_grid(skill, policy, list(range(args.seed, args.seed + 9)), conditions, args.video)
+        print(f'wrote {args.video}', file=sys.stderr)
+    return 0
+
+
+def _checked(make, *args, **kwargs):
+    try:
+        return make(*args, **kwargs)
+    except ValueError as error:
+        raise UserError(f'options: {error}') from None
