@@ -28,7 +28,7 @@ BALL = ObjectSpec('ball', 'sphere', (0.11,), mass=0.43, friction=0.7)
 # The ball rolls against the standing robot's left shin.
 SKILL = Skill(
     'roll', 'a ball rolls in', 'mocap',
-    SuccessRule('strike', bodies=('left_knee_link', 'left_ankle_roll_link'), min_speed=0.0, max_angle_deg=180.0, upright_after_s=0.3),
+    SuccessRule('hold', bodies=('left_knee_link', 'left_ankle_roll_link'), hold_s=0.05),
     Scenario(
         object='ball', start_pos=(1.0, 0.12, 0.11), start_vel=(-2.0, 0.0, 0.0), rolling=True, delay_s=(0.1, 0.2),
         pos_range=(0.1, 0.0, 0.0), duration_s=1.2,
@@ -57,7 +57,7 @@ def test_the_ball_is_launched_touches_and_is_judged() -> None:
     assert touched == ['left_knee_link']
     feet_only = dataclasses.replace(SKILL, success=dataclasses.replace(SKILL.success, bodies=robot.FOOT_BODIES))
     again, = run_trials(feet_only, _hold(), [3], generalise=False)
-    assert again.verdict.reason == 'not touched'
+    assert again.verdict.reason == 'held for 0.00 s'
 
 
 def test_equal_seeds_give_equal_trials_in_any_batch() -> None:
