@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 from humanx_description.errors import UserError
@@ -38,16 +39,19 @@ def g1_urdf() -> Path:
     ``$HUMANX_G1_URDF`` overrides it.
     """
     override = os.environ.get('HUMANX_G1_URDF')
-    candidates = [Path(override)] if override else []
-    cmeel = _package_root('cmeel')
-    roots = [cmeel.parent / 'cmeel.prefix'] if cmeel else []
-    for prefix in [*roots, *map(Path, os.environ.get('AMENT_PREFIX_PATH', '').split(':'))]:
-        folder = prefix / 'share/example-robot-data/robots/g1_description'
-        if folder.is_dir():
-            candidates += sorted(folder.rglob('g1_29dof_rev_1_0.urdf')) + sorted(folder.rglob('*29dof*.urdf'))
-    for path in candidates:
+    if override:
+        path = Path(override)
+        if not path.is_file():
+            raise UserError(f'HUMANX_G1_URDF names {path}, which is not a file; expected a URDF of the G1.')
+        return path
+    # The wheel installs into a folder `cmeel.prefix` beside the Python packages; ROS installs into a prefix.
+    prefixes = [Path(entry) / 'cmeel.prefix' for entry in sys.path if entry]
+    prefixes += [Path(entry) for entry in os.environ.get('AMENT_PREFIX_PATH', '').split(':') if entry]
+    for prefix in prefixes:
+        path = prefix / 'share/example-robot-data/robots/g1_description/urdf/g1_29dof_rev_1_0.urdf'
         if path.is_file():
             return path
     raise UserError(
-        'The G1 URDF is missing: install the package example-robot-data 6.0.0 or set HUMANX_G1_URDF to a URDF file.'
+        'The G1 URDF is missing: install the package example-robot-data 6.0.0 '
+        '(pip install --no-deps example-robot-data==6.0.0) or set HUMANX_G1_URDF to a URDF file.'
     )

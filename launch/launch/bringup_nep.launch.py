@@ -1,0 +1,9 @@
+"""Bring up the graph without external perception: ``ros2 launch humanx bringup_nep.launch.py skill:=stand``."""
+
+from humanx.bringup import bringup
+from launch import LaunchDescription
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Return the nodes of the nep graph."""
+    return bringup('nep')
