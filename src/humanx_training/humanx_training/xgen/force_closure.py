@@ -1,0 +1,239 @@
+"""Refinement of the robot's pose while it holds an object: force closure, surface distance, no penetration.
+
+The differentiable force-closure estimator of Liu et al. 2021 ("Synthesizing Diverse and Physically Stable Grasps with
+Arbitrary Hand Structures Using Differentiable Force Closure Estimator", eq. 5-8): with contact points x_i on the object's
+surface and inward normals c_i, all pressing equally hard, ``E_fc = |G c|`` where ``G = [I ...; [x_i]x ...]`` maps the forces
+to force and torque; with ``E_dis = sum |d(x_i)|`` and ``E_pen = sum max(0, -d)``. Here x_i is the point of hand i that is
+nearest to the object, and the unknowns are the joints of the arms (or of a leg). Each frame is a few Gauss-Newton steps with
+analytic Jacobians, started from the frame before, so that the correction is smooth in time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from humanx_description import robot
+from humanx_training import rotation
+from humanx_training.xgen.stage import Stage
+from humanx_training.xgen.surface import Surface
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the residuals: distances in units of a millimetre, force balance in units of 0.1."""
+
+    distance: float = 1000.0  # 1/m
+    penetration: float = 1000.0  # 1/m
+    closure: float = 10.0
+    reference: float = 1.0  # 1/rad, pull towards the reference pose
+    smooth: float = 12.0  # 1/rad, pull towards the correction of the frame before
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What refinement gives for ``T`` frames."""
+
+    joint_pos: np.ndarray  # (T, 29)
+    closure_before: np.ndarray  # (T,) |G c| / number of contacts, torque by the object's radius; NaN without contact
+    closure_after: np.ndarray
+    distance_before: np.ndarray  # (T,) m, largest |distance| of a contact body to the surface; NaN without contact
+    distance_after: np.ndarray
+    penetration_before: np.ndarray  # (T,) m, deepest penetration of the movable limbs
+    penetration_after: np.ndarray
+
+
+def closure_residual(points: np.ndarray, normals: np.ndarray, radius: float) -> np.ndarray:
+    """Return ``G c / N`` (6,): net force and net torque / radius of unit forces along the inward normals.
+
+    ``points`` (N, 3) relative to the object's centre, outward ``normals`` (N, 3). Zero for antipodal contacts.
+    """
+    force = -normals.sum(axis=0)
+    torque = np.cross(points, -normals).sum(axis=0) / radius
+    return np.concatenate([force, torque]) / len(points)
+
+
+class Refiner:
+    """Refines the joints of the limbs that touch one object."""
+
+    def __init__(self, stage: Stage, surface: Surface, limbs: tuple[slice, ...], weights: Weights | None = None) -> None:
+        self._stage, self._surface = stage, surface
+        self._weights = weights or Weights()
+        self._joints = np.concatenate([np.arange(29)[s] for s in limbs])
+        self._dofs = self._joints + 6
+        model = stage.model
+        movable = {int(model.jnt_bodyid[1 + j]) for j in self._joints}
+        # A body moves with a limb when one of its ancestors does.
+        carried = np.array([_has_ancestor(model, int(b), movable) for b in stage.spheres.body])
+        self._near = np.flatnonzero(carried)
+
+    def frame(
+        self,
+        qpos: np.ndarray,
+        correction: np.ndarray,
+        pos: np.ndarray,
+        quat: np.ndarray,
+        contact_bodies: tuple[int, ...],
+        iterations: int = 6,
+    ) -> np.ndarray:
+        """Return the corrected joints (29,) of one frame (qpos (36,), object pose); see :func:`refine`."""
+        w, joints = self._weights, self._joints
+        reference = qpos[7:36]
+        q = reference.copy()
+        q[joints] += correction
+        for _ in range(iterations):
+            residual, jacobian = self._linearise(qpos, q, pos, quat, contact_bodies)
+            pull = np.concatenate([
+                w.reference * (q[joints] - reference[joints]),
+                w.smooth * (q[joints] - reference[joints] - correction),
+            ])
+            eye = np.eye(len(joints))
+            rows = np.vstack([jacobian, w.reference * eye, w.smooth * eye])
+            step = -np.linalg.lstsq(rows, np.concatenate([residual, pull]), rcond=None)[0]
+            q[joints] += np.clip(step, -0.15, 0.15)
+            # Leave a little of the range, so that interpolation between frames cannot cross a limit.
+            q[joints] = np.clip(q[joints], robot.JOINT_LOWER[joints] + 0.01, robot.JOINT_UPPER[joints] - 0.01)
+            if np.abs(step).max() < 1e-3:
+                break
+        return q
+
+    def _linearise(
+        self, qpos: np.ndarray, q: np.ndarray, pos: np.ndarray, quat: np.ndarray, contacts: tuple[int, ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        model, spheres, w = self._stage.model, self._stage.spheres, self._weights
+        full = np.concatenate([qpos[:7], q])
+        centres = self._stage.sphere_centres(full)
+        mujoco.mj_comPos(model, self._stage.data)
+        matrix = rotation.to_matrix(quat)
+        distance, normal = self._surface((centres - pos) @ matrix)
+        distance, normal = distance - spheres.radius, normal @ matrix.T
+        residuals, rows = [], []
+
+        def point_jacobian(index: int) -> np.ndarray:
+            jac = np.empty((3, model.nv))
+            mujoco.mj_jac(model, self._stage.data, jac, None, centres[index], int(spheres.body[index]))
+            return jac[:, self._dofs]
+
+        chosen = [self._nearest(body, distance) for body in contacts]
+        for index in chosen:
+            residuals.append([w.distance * distance[index]])
+            rows.append(w.distance * normal[index : index + 1] @ point_jacobian(index))
+        for index in self._near:
+            if distance[index] < 0.0 and index not in chosen:
+                residuals.append([w.penetration * distance[index]])
+                rows.append(w.penetration * normal[index : index + 1] @ point_jacobian(index))
+        if len(chosen) > 1:
+            value, derivative = self._closure(centres[chosen] - pos, matrix)
+            residuals.append(w.closure * value)
+            rows.append(w.closure * derivative @ np.vstack([point_jacobian(i) for i in chosen]))
+        if not residuals:
+            return np.zeros(0), np.zeros((0, len(self._joints)))
+        return np.concatenate(residuals), np.vstack(rows)
+
+    def _closure(self, centres: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``G c / N`` (6,) and its derivative (6, 3N) by the contact spheres' centres (N, 3)."""
+
+        def value(points: np.ndarray) -> np.ndarray:
+            distance, normal = self._surface(points @ matrix)
+            normal = normal @ matrix.T
+            return closure_residual(points - distance[:, None] * normal, normal, self._surface.radius)
+
+        base = value(centres)
+        derivative = np.empty((6, centres.size))
+        for k in range(centres.size):
+            moved = centres.copy()
+            moved.flat[k] += 1e-5
+            derivative[:, k] = (value(moved) - base) / 1e-5
+        return base, derivative
+
+    def _nearest(self, body: int, distance: np.ndarray) -> int:
+        mine = np.flatnonzero(self._stage.spheres.owner == body)
+        return int(mine[distance[mine].argmin()])
+
+    def measure(
+        self, qpos: np.ndarray, pos: np.ndarray, quat: np.ndarray, contacts: tuple[int, ...]
+    ) -> tuple[float, float, float]:
+        """Return force-closure residual, largest contact distance (m) and deepest penetration (m) of one frame."""
+        spheres = self._stage.spheres
+        centres = self._stage.sphere_centres(qpos)
+        matrix = rotation.to_matrix(quat)
+        distance = self._surface((centres - pos) @ matrix)[0] - spheres.radius
+        penetration = float(max(0.0, -distance[self._near].min()))
+        if not contacts:
+            return np.nan, np.nan, penetration
+        chosen = [self._nearest(body, distance) for body in contacts]
+        far = float(np.abs(distance[chosen]).max())
+        if len(chosen) < 2:
+            return np.nan, far, penetration
+        return float(np.linalg.norm(self._closure(centres[chosen] - pos, matrix)[0])), far, penetration
+
+
+def refine(
+    refiner: Refiner,
+    qpos: np.ndarray,
+    pos: np.ndarray,
+    quat: np.ndarray,
+    contacts: list[tuple[int, ...]],
+    blend: int,
+) -> Refined:
+    """Refine a motion (T, 36) against an object's path (T, 3), (T, 4).
+
+    ``contacts[t]`` are the ids of the bodies that must touch the object in frame t (none: only penetration is avoided).
+    Corrections fade in over the ``blend`` frames before a contact phase and out after it.
+    """
+    frames = len(qpos)
+    joints = refiner._joints
+    correction = np.zeros((frames, len(joints)))
+    held = np.array([bool(c) for c in contacts])
+    last = np.zeros(len(joints))
+    for t in np.flatnonzero(held):
+        fresh = t == 0 or not held[t - 1]
+        q = refiner.frame(qpos[t], last if not fresh else correction[t], pos[t], quat[t], contacts[t], 30 if fresh else 6)
+        last = correction[t] = q[joints] - qpos[t, 7:][joints]
+    correction = _fade(correction, held, blend)
+    # Hands on their way to or from the object must not pass through it.
+    for t in np.flatnonzero(~held):
+        here = np.concatenate([qpos[t, :7], qpos[t, 7:]])
+        here[7 + joints] += correction[t]
+        if refiner.measure(here, pos[t], quat[t], ())[2] > 0.001:
+            q = refiner.frame(qpos[t], correction[t], pos[t], quat[t], (), 10)
+            correction[t] = q[joints] - qpos[t, 7:][joints]
+    out = qpos[:, 7:36].copy()
+    out[:, joints] = np.clip(
+        out[:, joints] + correction, robot.JOINT_LOWER[joints] + 1e-3, robot.JOINT_UPPER[joints] - 1e-3
+    )
+    before = np.array([refiner.measure(qpos[t], pos[t], quat[t], contacts[t]) for t in range(frames)])
+    full = np.concatenate([qpos[:, :7], out], axis=1)
+    after = np.array([refiner.measure(full[t], pos[t], quat[t], contacts[t]) for t in range(frames)])
+    return Refined(out, before[:, 0], after[:, 0], before[:, 1], after[:, 1], before[:, 2], after[:, 2])
+
+
+def _fade(correction: np.ndarray, held: np.ndarray, blend: int) -> np.ndarray:
+    """Extend the corrections of held frames smoothly over their neighbours (largest weight wins)."""
+    frames = len(correction)
+    index = np.arange(frames)
+    out, weight = correction.copy(), held.astype(float)
+    inside = np.flatnonzero(held)
+    if not inside.size:
+        return out
+    for t in np.flatnonzero(~held):
+        before, after = inside[inside < t], inside[inside > t]
+        total, norm = np.zeros(correction.shape[1]), 0.0
+        for edge in [*before[-1:], *after[:1]]:
+            s = abs(index[t] - edge) / max(blend, 1)
+            if s < 1:
+                w = 1 - s * s * s * (10 - 15 * s + 6 * s * s)
+                total, norm = total + w * correction[edge], max(norm, w)
+                weight[t] += w
+        out[t] = total / max(weight[t], 1.0)
+    return out
+
+
+def _has_ancestor(model: mujoco.MjModel, body: int, wanted: set[int]) -> bool:
+    while body:
+        if body in wanted:
+            return True
+        body = int(model.body_parentid[body])
+    return False
