@@ -12,12 +12,16 @@ from humanx_training.xgen import rotations as rot
 from humanx_training.xgen.human_motion import CapturedObject, HumanMotion
 from humanx_training.xgen.retarget import limits
 from humanx_training.xgen.retarget.footing import FootingRule, detect_stance
+from humanx_training.xgen.retarget.ik import frame_by_frame
 from humanx_training.xgen.retarget.keypoints import Targets, build_targets, resample_human
 from humanx_training.xgen.retarget.kinematics import Kinematics, Pose
-from humanx_training.xgen.retarget.plan import FROZEN, Plan, extend, place_feet
-from humanx_training.xgen.retarget.refine import RefineConfig, refine
+from humanx_training.xgen.retarget.plan import FROZEN, Plan, extend, place_feet, trim_unreachable
+from humanx_training.xgen.retarget.refine import RefineConfig, RefineReport, refine
 from humanx_training.xgen.retarget.stance import balanced_stance
 from humanx_training.xgen.robot_motion import RobotMotion
+
+
+MAX_TRIMS = 3
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class RetargetResult:
     motion: RobotMotion
     unrefined: RobotMotion  # per-frame IK alone, without stances
     plan: Plan
+    report: RefineReport
 
 
 def retarget(human: HumanMotion, config: RetargetConfig = RetargetConfig()) -> RetargetResult:
@@ -71,11 +76,26 @@ def retarget(human: HumanMotion, config: RetargetConfig = RetargetConfig()) -> R
     home = targets.pelvis_pos[0].copy()
     feet = place_feet(targets, stance, config.fps)
     plan = extend(targets, feet, config.fps, round(config.entry * config.fps), round(config.leave * config.fps))
-    start = _start_pose(kin, plan)
+    solved = frame_by_frame(kin, targets, feet, config.fps)
+    start = _start_pose(kin, plan, solved)
     poses, report = refine(kin, plan, start, config.refine)
+    for _ in range(MAX_TRIMS):
+        if not trim_unreachable(kin, plan, poses):
+            break
+        again, more = refine(kin, plan, poses, replace(config.refine, phases=config.refine.phases[-1:]))
+        poses = again
+        report = RefineReport(report.solves + more.solves, more.last_step, report.cost + more.cost)
     offset = targets.pelvis_pos[0] - home
-    motion_out = _assemble(plan, poses, config, human, motion, targets, offset, keep, report.iterations)
-    return RetargetResult(motion=motion_out, unrefined=motion_out, plan=plan)
+    motion_out = _assemble(plan, poses, config, human, motion, targets, offset, keep, report.solves)
+    unrefined = RobotMotion(
+        fps=config.fps,
+        root_pos=solved.pos,
+        root_quat=rot.continuous(rot.mat_to_quat(solved.mat)),
+        joint_pos=solved.joints,
+        foot_contact=stance,
+        scale=targets.scale,
+    )
+    return RetargetResult(motion=motion_out, unrefined=unrefined, plan=plan, report=report)
 
 
 def _standing_part(stance: np.ndarray) -> slice:
@@ -84,11 +104,11 @@ def _standing_part(stance: np.ndarray) -> slice:
     return slice(int(some[0]), int(some[-1]) + 1)
 
 
-def _start_pose(kin: Kinematics, plan: Plan) -> Pose:
-    """Return the guess the refinement starts from: targets and default joints, the stances, blends between them."""
+def _start_pose(kin: Kinematics, plan: Plan, solved: Pose) -> Pose:
+    """Return the guess the refinement starts from: the IK's, the stances, blends between them."""
     count, clip = plan.num_frames, plan.clip
     pose = Pose(np.zeros((count, 3)), np.tile(np.eye(3), (count, 1, 1)), np.tile(DEFAULT_JOINT_POS, (count, 1)))
-    pose.pos[clip], pose.mat[clip] = plan.targets.pelvis_pos, plan.targets.pelvis_mat
+    pose.pos[clip], pose.mat[clip], pose.joints[clip] = solved.pos, solved.mat, solved.joints
     first = balanced_stance(kin, plan.feet.pos[0], plan.feet.mat[0])
     last = balanced_stance(kin, plan.feet.pos[-1], plan.feet.mat[-1])
     _blend(pose, first, range(0, clip.start), clip.start, forward=True)
@@ -116,7 +136,7 @@ def _assemble(
     targets: Targets,
     offset: np.ndarray,
     keep: slice,
-    iterations: int,
+    solves: int,
 ) -> RobotMotion:
     """Repeat the stances for their length and bring captured objects along."""
     before = max(round(config.stance_before * config.fps), FROZEN)
@@ -152,7 +172,7 @@ def _assemble(
                 'scale': targets.scale,
                 'source_frames': [keep.start, keep.stop],
                 'source_rate': human.fps,
-                'iterations': iterations,
+                'solves': solves,
             },
         },
         captured=captured,

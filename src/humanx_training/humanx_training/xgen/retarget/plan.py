@@ -13,15 +13,19 @@ import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 from scipy.ndimage import gaussian_filter1d
 
-from humanx_description.robot import FOOT_SOLE_OFFSET
+from humanx_description.robot import FOOT_BODIES, FOOT_SOLE_OFFSET
 from humanx_training.xgen import rotations as rot
 from humanx_training.xgen.retarget.footing import runs
 from humanx_training.xgen.retarget.keypoints import SIDES, Targets
+from humanx_training.xgen.retarget.kinematics import Kinematics, Pose
 
 ANKLE_ABOVE_SOLE = FOOT_SOLE_OFFSET + 0.017558  # m, ankle pitch axis above the sole
 FROZEN = 2  # frames of the stance at both ends that the refinement may not move
 STEP_HEIGHT = 0.05  # m, lift of a step in the entry or exit
 STANCE_WIDTH = (0.18, 0.34)  # m between the feet of a stance that may be chosen
+TRIM_TILT = np.deg2rad(1.0)  # rad
+TRIM_PLACE = 0.004  # m
+TRIM_LONGEST = 0.12  # s
 STANCE_STAGGER = 0.12  # m, most that a foot may stand ahead in such a stance
 
 
@@ -208,3 +212,35 @@ def stance_place(
     place[2] = ANKLE_ABOVE_SOLE
     turn = np.clip(float(rot.yaw_of(base_mat.T @ mat)), -0.3, 0.3)
     return place, base_mat @ rot.rot_z(np.array(turn))
+
+
+def trim_unreachable(kin: Kinematics, plan: Plan, poses: Pose) -> bool:
+    """Shorten stances where the robot's leg does not reach: the foot lifts a little earlier, or lands a little later.
+
+    A person leaps farther than the G1's legs span, so at the moment of the change one foot cannot be flat on its place.
+    Frames at the ends of a stance in which the sole is off by more than ``TRIM_TILT`` or ``TRIM_PLACE`` become swing, at
+    most ``TRIM_LONGEST`` seconds. Returns whether anything changed.
+    """
+    kin.update(poses)
+    changed = False
+    longest = round(TRIM_LONGEST * plan.fps)
+    for side, body in enumerate(FOOT_BODIES):
+        index = kin.body_index[body]
+        tilt = np.arccos(np.clip(kin.mat[:, index, 2, 2], -1, 1))
+        target = plan.feet.pos[:, side] + plan.feet.mat[:, side] @ np.array([0, 0, FOOT_SOLE_OFFSET - ANKLE_ABOVE_SOLE])
+        away = np.linalg.norm(kin.pos[:, index] - target, axis=1)
+        bad = plan.feet.planted[:, side] & ((tilt > TRIM_TILT) | (away > TRIM_PLACE))
+        for start, stop in runs(plan.feet.planted[:, side]):
+            if stop - start <= 2:
+                continue
+            if start > 0:
+                early = np.flatnonzero(bad[start : min(start + longest, stop - 1)])
+                if len(early):
+                    plan.feet.planted[start : start + early[-1] + 1, side] = False
+                    changed = True
+            if stop < len(bad):
+                late = np.flatnonzero(bad[max(stop - longest, start + 1) : stop])
+                if len(late):
+                    plan.feet.planted[max(stop - longest, start + 1) + late[0] : stop, side] = False
+                    changed = True
+    return changed

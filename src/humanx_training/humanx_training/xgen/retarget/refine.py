@@ -29,10 +29,13 @@ APART = 0.006  # m, between the robot's own shapes
 class RefineConfig:
     """How long the refinement works and what it weighs."""
 
-    iterations: int = 30
-    stop: float = 1e-4  # rad or m, largest step at which it is done
+    # Stiffness of what must hold exactly (planted feet, floor, self-collision) and steps at that stiffness. Soft first:
+    # a stiff start drags limbs through each other.
+    phases: tuple[tuple[float, int], ...] = ((0.2, 8), (1.0, 14))
+    stop: float = 1e-4  # rad or m, largest step at which a phase is done
     trust: float = 0.3  # rad or m, largest step of one iteration
-    damping: float = 1e-3
+    damping: float = 1.0
+    gain: float = 3e-3  # share of the cost; a step that gains less is the last of its phase
     balance: bool = True
     tolerances: Tolerances = field(default_factory=Tolerances)
 
@@ -41,34 +44,57 @@ class RefineConfig:
 class RefineReport:
     """How the refinement ended."""
 
-    iterations: int
+    solves: int  # linear systems solved, rejected steps included
     last_step: float  # rad or m
-    cost: list[float]
+    cost: list[float]  # after every accepted step
 
 
 def refine(kin: Kinematics, plan: Plan, start: Pose, config: RefineConfig) -> tuple[Pose, RefineReport]:
     """Return the refined poses (N frames of the plan); the ``FROZEN`` frames at both ends stay as they are."""
     problem = _Problem(kin, plan, start, config)
-    pose, costs, size = start.copy(), [], np.inf
-    frozen_ends = np.zeros((len(pose), NUM_DOF), dtype=bool)
-    frozen_ends[:FROZEN] = frozen_ends[-FROZEN:] = True
-    done = 0
-    for done in range(1, config.iterations + 1):
-        eq = problem.linearise(pose)
-        costs.append(eq.cost)
-        stuck = (pose.joints <= limits.LOWER + 1e-9) & (eq.gradient[:, 6:] > 0)
-        stuck |= (pose.joints >= limits.UPPER - 1e-9) & (eq.gradient[:, 6:] < 0)
-        frozen = frozen_ends.copy()
-        frozen[:, 6:] |= stuck
-        step = eq.solve(config.damping, frozen)
-        step = np.clip(step, -config.trust, config.trust)
-        pose = pose.moved(step)
-        inside = slice(FROZEN, len(pose) - FROZEN)
-        pose.joints[inside] = np.clip(pose.joints[inside], limits.LOWER, limits.UPPER)
-        size = float(np.abs(step).max())
-        if size < config.stop:
+    pose = _within_ranges(start.copy())
+    report = RefineReport(0, np.inf, [])
+    for stiffness, count in config.phases:
+        problem.stiffness = stiffness
+        pose = _descend(problem, pose, count, config, report)
+    return pose, report
+
+
+def _descend(problem: _Problem, pose: Pose, count: int, config: RefineConfig, report: RefineReport) -> Pose:
+    """Take up to ``count`` damped Gauss-Newton steps; a step that raises the cost is redone with more damping."""
+    ends = np.zeros((len(pose), NUM_DOF), dtype=bool)
+    ends[:FROZEN] = ends[-FROZEN:] = True
+    damping = config.damping
+    eq = problem.linearise(pose)
+    report.cost.append(eq.cost)
+    for _ in range(count):
+        frozen = ends.copy()
+        frozen[:, 6:] |= (pose.joints <= limits.LOWER + 1e-9) & (eq.gradient[:, 6:] > 0)
+        frozen[:, 6:] |= (pose.joints >= limits.UPPER - 1e-9) & (eq.gradient[:, 6:] < 0)
+        step = eq.solve(damping, frozen)
+        report.solves += 1
+        # One factor for the whole step keeps its direction: a planted foot stays planted.
+        step *= min(1.0, config.trust / max(float(np.abs(step).max()), 1e-12))
+        trial = _within_ranges(pose.moved(step))
+        new = problem.linearise(trial)
+        if new.cost >= eq.cost:
+            damping *= 30
+            if damping > 1e6:
+                break
+            continue
+        gain = (eq.cost - new.cost) / eq.cost
+        pose, eq, damping = trial, new, max(damping / 5, 0.1)
+        report.cost.append(eq.cost)
+        report.last_step = float(np.abs(step).max())
+        if report.last_step < config.stop or gain < config.gain:
             break
-    return pose, RefineReport(done, size, costs)
+    return pose
+
+
+def _within_ranges(pose: Pose) -> Pose:
+    inside = slice(FROZEN, len(pose) - FROZEN)
+    pose.joints[inside] = np.clip(pose.joints[inside], limits.LOWER, limits.UPPER)
+    return pose
 
 
 class _Problem:
@@ -77,10 +103,11 @@ class _Problem:
     def __init__(self, kin: Kinematics, plan: Plan, start: Pose, config: RefineConfig) -> None:
         self.kin, self.plan, self.config = kin, plan, config
         self.collision = SelfCollision(kin)
+        self.stiffness = 1.0
         count = plan.num_frames
         self.on_clip = np.zeros(count)
         self.on_clip[plan.clip] = 1.0
-        self.polygons = terms.support_polygons(plan.feet.pos, plan.feet.mat, plan.feet.planted)
+        self.supports = terms.support_intervals(plan.feet.pos, plan.feet.mat, plan.feet.planted)
         tol = config.tolerances
         # Between the stance and the clip the start pose (a blend of both) is followed loosely.
         pull = np.where(self.on_clip > 0, 1 / tol.posture, 1 / 0.3)[:, None] * np.ones(29)
@@ -113,7 +140,6 @@ class _Problem:
         kin, plan, tol = self.kin, self.plan, self.config.tolerances
         kin.update(pose)
         eq = NormalEquations(len(pose), NUM_DOF)
-        everywhere = np.ones(len(pose))
         loose = np.where(self.on_clip > 0, 1.0, 0.3)
         terms.body_pos(eq, kin, 'pelvis', np.zeros(3), self.pelvis_pos, loose / tol.pelvis_pos)
         terms.body_rot(eq, kin, 'pelvis', self.pelvis_mat, loose / tol.pelvis_rot)
@@ -139,17 +165,17 @@ class _Problem:
         terms.smooth(eq, kin, plan.fps, tol)
         terms.joint_speed(eq, pose.joints, plan.fps, limits.SPEED, tol)
         if self.config.balance:
-            terms.balance(eq, kin, self.polygons, plan.fps, everywhere / tol.balance)
-        self.collision.keep_apart(eq, APART, 1 / tol.collision)
+            terms.balance(eq, kin, self.supports, plan.fps, tol)
+        self.collision.keep_apart(eq, APART, self.stiffness / tol.collision)
         return eq
 
     def _foot(self, eq: NormalEquations, side: int) -> None:
         kin, feet, tol = self.kin, self.plan.feet, self.config.tolerances
         body = FOOT_BODIES[side]
-        planted = feet.planted[:, side]
+        planted, hard = feet.planted[:, side], self.stiffness
         # A standing foot is held by the origin of its last link (on a level sole, straight below the ankle); a swinging one
         # by its ankle, because the sole may tilt about it.
         target = feet.pos[:, side] + feet.mat[:, side] @ SOLE_BELOW_ANKLE
-        terms.body_pos(eq, kin, body, np.zeros(3), target, np.where(planted, 1 / tol.plant_pos, 1 / tol.swing_pos))
-        terms.body_rot(eq, kin, body, feet.mat[:, side], np.where(planted, 1 / tol.plant_rot, 1 / tol.swing_rot))
-        terms.sole_above_floor(eq, kin, body, np.where(planted, -1.0, CLEARANCE), 1 / tol.sole)
+        terms.body_pos(eq, kin, body, np.zeros(3), target, np.where(planted, hard / tol.plant_pos, 1 / tol.swing_pos))
+        terms.body_rot(eq, kin, body, feet.mat[:, side], np.where(planted, hard / tol.plant_rot, 1 / tol.swing_rot))
+        terms.sole_above_floor(eq, kin, body, np.where(planted, -1.0, CLEARANCE), hard / tol.sole)

@@ -21,8 +21,6 @@ def balanced_stance(kin: Kinematics, feet_pos: np.ndarray, feet_mat: np.ndarray)
     """
     heading = _mean_yaw(rot.yaw_of(feet_mat))
     upright = rot.rot_z(np.array([heading]))
-    polygon = terms.support_polygons(feet_pos[None], feet_mat[None], np.ones((1, 2), dtype=bool))[0]
-    assert polygon is not None
     # The middle of the soles, not of the ankles: the sole reaches further forward than back.
     middle = np.mean([
         feet_pos[side, :2] + terms.SUPPORT.mean(axis=0) @ feet_mat[side, :2, :2].T for side in range(2)

@@ -5,6 +5,7 @@ Every residual is divided by its tolerance, the size of error that costs 1/2; to
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +50,8 @@ class Tolerances:
     root_acc: float = 8.0
     root_rot_acc: float = 60.0
     joint_vel: float = 0.5
-    balance: float = 0.01
+    balance: float = 0.02
+    balance_reach: float = 0.03  # m; further outside the support, the cost is linear
     collision: float = 0.001
 
 
@@ -114,73 +116,83 @@ def joint_speed(eq: NormalEquations, joints: np.ndarray, fps: float, limit: np.n
     eq.add_diagonal_chain([-fps * active, fps * active], residual)
 
 
-def support_polygons(feet_pos: np.ndarray, feet_mat: np.ndarray, planted: np.ndarray) -> list[np.ndarray | None]:
-    """Return per frame the corners (K, 2) of the support, counter-clockwise, or None in the air.
+def support_polygon(feet_pos: np.ndarray, feet_mat: np.ndarray, planted: np.ndarray) -> np.ndarray | None:
+    """Return the corners (P, 2) m of the support of level feet, counter-clockwise, or None in the air.
 
-    ``feet_pos`` (T, 2, 3) m, ``feet_mat`` (T, 2, 3, 3), ``planted`` (T, 2) bool. Equal neighbours share one array.
+    ``feet_pos`` (2, 3) m, ``feet_mat`` (2, 3, 3), ``planted`` (2,) bool.
     """
-    out: list[np.ndarray | None] = []
-    key = None
-    for frame in range(len(planted)):
-        now = (
-            planted[frame].tobytes(),
-            (feet_pos[frame] * planted[frame, :, None]).tobytes(),
-            (feet_mat[frame] * planted[frame, :, None, None]).tobytes(),
-        )
-        if key is not None and now == key:
-            out.append(out[-1])
-            continue
-        key = now
-        corners = [
-            feet_pos[frame, side, :2] + SUPPORT @ feet_mat[frame, side, :2, :2].T
-            for side in range(2)
-            if planted[frame, side]
-        ]
-        if not corners:
-            out.append(None)
-        else:
-            points = np.concatenate(corners)
-            out.append(points[ConvexHull(points).vertices])
+    corners = [feet_pos[s, :2] + SUPPORT @ feet_mat[s, :2, :2].T for s in range(2) if planted[s]]
+    if not corners:
+        return None
+    points = np.concatenate(corners)
+    return points[ConvexHull(points).vertices]
+
+
+def support_intervals(
+    feet_pos: np.ndarray, feet_mat: np.ndarray, planted: np.ndarray
+) -> list[tuple[slice, np.ndarray]]:
+    """Return the intervals of frames in which the support stays the same, with its polygon (P, 2); none in the air.
+
+    ``feet_pos`` (T, 2, 3) m, ``feet_mat`` (T, 2, 3, 3), ``planted`` (T, 2) bool.
+    """
+    moved = np.any(np.diff(feet_pos, axis=0) != 0, axis=2) & planted[1:] & planted[:-1]
+    changes = np.flatnonzero(np.any(np.diff(planted, axis=0), axis=1) | moved.any(axis=1)) + 1
+    edges = [0, *changes.tolist(), len(planted)]
+    out = []
+    for start, stop in itertools.pairwise(edges):
+        polygon = support_polygon(feet_pos[start], feet_mat[start], planted[start])
+        if polygon is not None:
+            out.append((slice(start, stop), polygon))
     return out
 
 
-def outside(point: np.ndarray, polygon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the vector (2,) from a polygon's nearest point to ``point`` (zero inside) and its Jacobian (2, 2)."""
+def outside(points: np.ndarray, polygon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the vectors (K, 2) from a polygon's nearest points to ``points`` (zero inside) and their Jacobians (K, 2, 2).
+
+    ``polygon`` (P, 2) m is convex and counter-clockwise.
+    """
     edge = np.roll(polygon, -1, axis=0) - polygon
     normal = np.stack([edge[:, 1], -edge[:, 0]], axis=1)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    distance = np.einsum('ei,ei->e', normal, point - polygon)
-    if distance.max() <= 0:
-        return np.zeros(2), np.zeros((2, 2))
-    share = np.clip(np.einsum('ei,ei->e', point - polygon, edge) / np.einsum('ei,ei->e', edge, edge), 0, 1)
-    nearest = polygon + share[:, None] * edge
-    gap = point - nearest
-    best = int(np.argmin(np.where(distance > -1e-9, np.linalg.norm(gap, axis=1), np.inf)))
-    if 0 < share[best] < 1:
-        return gap[best], np.outer(normal[best], normal[best])
-    return gap[best], np.eye(2)
+    from_corner = points[:, None] - polygon
+    distance = np.einsum('ei,kei->ke', normal, from_corner)
+    share = np.einsum('kei,ei->ke', from_corner, edge) / np.einsum('ei,ei->e', edge, edge)
+    share = np.clip(share, 0, 1)
+    gap = from_corner - share[:, :, None] * edge
+    best = np.argmin(np.where(distance > 0, np.linalg.norm(gap, axis=2), np.inf), axis=1)
+    row = np.arange(len(points))
+    on_edge = (share[row, best] > 0) & (share[row, best] < 1)
+    turn = np.where(on_edge[:, None, None], normal[best][:, :, None] * normal[best][:, None, :], np.eye(2))
+    out = distance.max(axis=1) > 0
+    return np.where(out[:, None], gap[row, best], 0.0), np.where(out[:, None, None], turn, 0.0)
 
 
 def balance(
-    eq: NormalEquations, kin: Kinematics, polygons: list[np.ndarray | None], fps: float, weight: np.ndarray
+    eq: NormalEquations, kin: Kinematics, supports: list[tuple[slice, np.ndarray]], fps: float, tol: Tolerances
 ) -> None:
     """The zero-moment point of the centre of mass (a point mass) stays over the support.
 
-    z = c - (h / g) c'' with c the centre of mass' place and h its height above the floor (m): a reference that keeps this
-    can be followed without toppling. ``weight`` (T,) is 1 / tolerance; the two end frames have no acceleration.
+    z = c - (h / g) c'' with c the centre of mass' place and h its height above the floor (m): a reference that keeps
+    this can be followed without toppling. Beyond ``balance_reach`` the cost grows only linearly (Huber), so that one
+    leap that cannot be balanced does not tear the planted feet off the floor. ``supports``: intervals of frames with
+    their polygon, from :func:`support_intervals`; the two end frames of the motion have no acceleration.
     """
     com, jac = kin.com(), kin.jac_com()[:, :2]
     k = com[1:-1, 2:3] / GRAVITY * fps**2
     zmp = com[1:-1, :2] - k * (com[2:, :2] - 2 * com[1:-1, :2] + com[:-2, :2])
     residual = np.zeros_like(zmp)
     turn = np.zeros((len(zmp), 2, 2))
-    for i, polygon in enumerate(polygons[1:-1]):
-        if polygon is not None and weight[i + 1] > 0:
-            residual[i], turn[i] = outside(zmp[i], polygon)
-    w = weight[1:-1, None]
+    for frames, polygon in supports:
+        rows = slice(max(frames.start - 1, 0), min(frames.stop - 1, len(zmp)))
+        if rows.stop > rows.start:
+            residual[rows], turn[rows] = outside(zmp[rows], polygon)
+    size = np.linalg.norm(residual, axis=1)
+    w = np.sqrt(np.minimum(1.0, tol.balance_reach / np.maximum(size, 1e-9)))[:, None] / tol.balance
     turn = turn * w[:, :, None]
     k = k[:, :, None]
     eq.add_chain([-k * (turn @ jac[:-2]), (1 + 2 * k) * (turn @ jac[1:-1]), -k * (turn @ jac[2:])], residual * w)
+    far = np.maximum(size - tol.balance_reach, 0.0)
+    eq.cost += float(np.sum(far * tol.balance_reach)) / tol.balance**2  # the Huber cost, not the reweighted one
 
 
 def centred(eq: NormalEquations, kin: Kinematics, target: np.ndarray, weight: np.ndarray) -> None:
