@@ -57,7 +57,7 @@ def _publish(node: Node, reader, wanted: list, rate: float, discovery_s: float) 
     if commands is not None:
         if any(info.node_name == 'g1_driver' for info in node.get_subscriptions_info_by_topic(_COMMANDS)):
             raise UserError(
-                f"a driver listens to {_COMMANDS}; expected none while a bag is replayed (or a choice of --topics)."
+                f'a driver listens to {_COMMANDS}; expected none while a bag is replayed (or a choice of --topics).'
             )
         publishers[_COMMANDS] = node.create_publisher(message_class(commands.msgtype), _COMMANDS, 10)
     count, first, began = 0, None, time.monotonic()

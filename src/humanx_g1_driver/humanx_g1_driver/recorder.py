@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from rcl_interfaces.msg import ParameterDescriptor
 from rcl_interfaces.srv import GetParameters, ListParameters
-from rclpy.callback_groups import CallbackGroup
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
@@ -27,6 +25,8 @@ from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
 from humanx_description.errors import UserError
+from humanx_description.ros.parameters import Param, declare
+from humanx_description.ros.polling import PolledSubscription
 from humanx_description.skills import load_skill, skill_path
 from humanx_g1_driver.bag_read import SESSION_TOPIC, Session
 from humanx_g1_driver.bag_write import BagWriter, check_new, qos
@@ -63,17 +63,12 @@ TOPICS = (
 )
 
 
-class _NeverReady(CallbackGroup):
-    """Keeps the executor away from the recorded topics: they are polled."""
-
-    def can_execute(self, entity: Any) -> bool:
-        return False
-
-    def beginning_execution(self, entity: Any) -> bool:
-        return False
-
-    def ending_execution(self, entity: Any) -> None:
-        pass
+PARAMS = (
+    Param('directory', '', 'Folder of the bag: new, or empty.'),
+    Param('skill', '', 'Skill of the trial: a name or a skill file.'),
+    Param('seed', 0, 'Seed of the trial.', 0, 2**62),
+    Param('policy_file', '', 'Policy file that runs, for its hash; may stay empty.'),
+)
 
 
 class Recorder(Node):
@@ -81,35 +76,23 @@ class Recorder(Node):
 
     def __init__(self) -> None:
         super().__init__('recorder')
-        directory = self._declare('directory', '', 'Folder of the bag: new, or empty.')
-        skill = self._declare('skill', '', 'Skill of the trial: a name, a skill file or a policy file.')
-        seed = self._declare('seed', 0, 'Seed of the trial.')
-        policy_file = self._declare('policy_file', '', 'Policy file that runs, for its hash; may stay empty.')
+        values = declare(self, PARAMS)
+        directory = values['directory']
         if not directory:
-            raise UserError('recorder: parameter directory is empty; expected a new folder for the bag.')
+            raise UserError("recorder: parameter 'directory' is empty; expected a new folder for the bag.")
         self.directory = Path(directory)
         check_new(self.directory)
-        self._session = _first_session(skill, seed, policy_file)
+        self._session = _first_session(values['skill'], values['seed'], values['policy_file'])
         self._writer = BagWriter(self.directory)
-        group = _NeverReady()
         self._topics = []
         for topic in TOPICS:
             self._writer.add_topic(topic.name, topic.type, qos(reliable=topic.reliable, latched=topic.latched))
-            subscription = self.create_subscription(
-                message_class(topic.type), topic.name, lambda _: None, _profile(topic), callback_group=group, raw=True
-            )
+            subscription = PolledSubscription(self, message_class(topic.type), topic.name, _profile(topic), raw=True)
             self._topics.append((topic.name, subscription))
         self._writer.add_topic(SESSION_TOPIC, 'std_msgs/msg/String', qos(latched=True, depth=1))
         self._note_session()
         self._asked: set[str] = set()
         self.create_timer(1.0, self._ask_parameters)
-
-    def _declare(self, name: str, default: Any, text: str) -> Any:
-        descriptor = ParameterDescriptor(description=text, read_only=True)
-        try:
-            return self.declare_parameter(name, default, descriptor).value
-        except rclpy.exceptions.InvalidParameterTypeException as error:
-            raise UserError(f'recorder: parameter {name}: {error}') from None
 
     # --- messages ---
 
@@ -117,11 +100,7 @@ class Recorder(Node):
         """Write down what has arrived, in the order of arrival over all topics."""
         batch = []
         for name, subscription in self._topics:
-            handle, kind = subscription.handle, subscription.msg_type
-            with handle:
-                while (taken := handle.take_message(kind, True)) is not None:
-                    data, info = taken
-                    batch.append((info['received_timestamp'] or time.time_ns(), name, data))
+            batch += [(received_ns or time.time_ns(), name, data) for data, received_ns in subscription.all_received()]
         batch.sort(key=lambda entry: entry[0])
         for stamp, name, data in batch:
             self._writer.write(name, stamp, data)
@@ -183,7 +162,7 @@ def _plain(value: Any) -> Any:
 def _first_session(skill: str, seed: int, policy_file: str) -> Session:
     session = Session(skill=skill, seed=seed, policy_file=policy_file)
     session.started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='milliseconds')
-    if skill and not skill.endswith('.onnx'):
+    if skill:
         session.skill = load_skill(skill).name
         session.skill_yaml = skill_path(skill).read_text(encoding='utf-8')
     if policy_file:

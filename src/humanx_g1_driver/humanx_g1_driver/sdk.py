@@ -54,6 +54,6 @@ def refuse_wrong_cyclonedds(versions: dict[str, str], network_interface: str) ->
     wrong = [f'{name} is {version}' for name, version in versions.items() if not version.startswith('0.10.')]
     if wrong:
         raise UserError(
-            f'Refusing to join the network of {network_interface!r}: {" and ".join(wrong)}, but the robot runs CycloneDDS '
-            '0.10 and other versions crash it; install 0.10.2 (`make setup`).'
+            f'Refusing to join the network of {network_interface!r}: {" and ".join(wrong)}, but the robot runs '
+            'CycloneDDS 0.10 and other versions crash it; install 0.10.2 (`make setup`).'
         )

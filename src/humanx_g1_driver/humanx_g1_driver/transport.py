@@ -118,7 +118,7 @@ class DdsRobotTransport:
         self._writer.write(state.seal())
 
     def poll_command(self, command: LowCmdBuffer) -> bool:
-        """Load the newest command that has not been loaded yet; False if there is none or it is damaged. Never blocks."""
+        """Load the newest command that has not been loaded yet; False if there is none or it is damaged."""
         sample = self._commands.take()
         if sample is None:
             return False

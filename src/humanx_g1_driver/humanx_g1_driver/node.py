@@ -1,0 +1,214 @@
+"""The driver node: topics, services and parameters around the control loop, which runs in a process of its own."""
+
+import functools
+import gc
+import sys
+import threading
+import time
+
+import numpy as np
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy, qos_profile_sensor_data
+from std_srvs.srv import Trigger
+
+from humanx_description.ros.main import run_node
+from humanx_description.ros.parameters import declare
+from humanx_g1_driver import link as wire_link
+from humanx_g1_driver.faults import Action, Answer, Fault, Mode, Problem
+from humanx_g1_driver.link import Kind
+from humanx_g1_driver.loop_handle import ControlLoopProcess
+from humanx_g1_driver.messages import driver_status, fill_robot_state
+from humanx_g1_driver.parameters import PARAMS, control_config
+from humanx_g1_driver.publishers import PublisherCounts
+from humanx_g1_driver.realtime import raise_threads
+from humanx_msgs.msg import DriverStatus, JointTargets, RobotState
+
+TARGETS_TOPIC = 'joint_targets'
+TARGETS_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
+HEARTBEAT_S = 0.01
+LOOP_SILENCE_S = 0.25  # the loop reports every 0.1 s
+
+
+class DriverNode(Node):
+    """Passes joint targets and operators' calls to the control loop, and its states and status to ROS."""
+
+    def __init__(self) -> None:
+        self.failure = ''
+        self._closing = False
+        self._mode = Mode.ZERO_TORQUE
+        self._publisher_count = 0
+        self._counts = PublisherCounts()
+        self._loop_heard = time.monotonic()
+        self._told = ''
+        self._last_status: DriverStatus | None = None
+        super().__init__('g1_driver', namespace='humanx')
+        try:
+            self._start()
+        except BaseException:
+            self.destroy_node()
+            raise
+
+    def _start(self) -> None:
+        values = declare(self, PARAMS)
+        self._interface = values['network_interface']
+        config = control_config(values)
+        self._state = RobotState()
+        self._state.header.frame_id = self._state.imu.header.frame_id = 'imu_in_pelvis'
+        self._targets_packet = wire_link.packet(Kind.TARGETS)
+        self._state_publisher = self.create_publisher(RobotState, 'robot_state', qos_profile_sensor_data)
+        self._status_publisher = self.create_publisher(DriverStatus, 'driver_status', 10)
+        self._loop = ControlLoopProcess(config)
+        self.get_logger().info(f'Control loop on {self._interface!r}: {self._loop.realtime_sentence}')
+        self.create_subscription(JointTargets, TARGETS_TOPIC, self._on_targets, TARGETS_QOS)
+        for action in Action:
+            self.create_service(Trigger, f'~/{action.name.lower()}', functools.partial(self._on_request, action))
+        # From the executor's own thread: the loop hears from us only while targets and calls are being served.
+        self.create_timer(HEARTBEAT_S, self._beat)
+        self._thread = threading.Thread(target=self._listen, name='from the loop', daemon=True)
+        self._thread.start()
+        gc.collect()
+        gc.freeze()
+        refusal = raise_threads(values['ros_priority'])
+        if refusal:
+            self.get_logger().warning(refusal)
+
+    def close(self) -> None:
+        """Let the robot down and stop the loop."""
+        self._closing = True
+        if not hasattr(self, '_loop'):
+            return
+        self._loop.stop()
+        self._thread.join(timeout=1.0)
+        summary = self._loop.summary
+        if summary is not None and summary['cycles']:
+            print(
+                f'g1_driver: {summary["cycles"]} cycles, {summary["misses"]} misses, period error p50 '
+                f'{1e6 * summary["error_p50"]:.0f} us, p99 {1e6 * summary["error_p99"]:.0f} us, longest period '
+                f'{1e3 * summary["period_max"]:.2f} ms, '
+                f'{100 * summary["cpu_seconds"] / summary["seconds"]:.0f} % of a core.',
+                file=sys.stderr,
+            )
+
+    # ROS to loop
+
+    def _on_targets(self, message: JointTargets, info: dict) -> None:
+        now = time.monotonic()
+        mixed = self._counts.add(info['publication_sequence_number'], now)
+        if mixed or self._second_publisher_appeared():
+            self._loop.report(Problem(Fault.SECOND_PUBLISHER, f'{TARGETS_TOPIC} is published by {self._names()}'))
+            return
+        packet = self._targets_packet
+        packet['sequence'], packet['state_tick'] = message.sequence, message.state_tick
+        packet['stamp'] = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
+        packet['position'], packet['torque'] = message.position, message.torque
+        packet['kp'], packet['kd'] = message.kp, message.kd
+        self._loop.send_targets(packet)
+
+    def _second_publisher_appeared(self) -> bool:
+        """Tell whether, while the robot runs, there are more publishers than when it began to."""
+        count = self.count_publishers(TARGETS_TOPIC)
+        if self._mode is not Mode.RUN:
+            self._publisher_count = count
+            return False
+        if count < self._publisher_count:
+            self._publisher_count = count
+        return count > max(self._publisher_count, 1)
+
+    def _names(self) -> str:
+        infos = self.get_publishers_info_by_topic(TARGETS_TOPIC)
+        names = sorted(f'{info.node_namespace.rstrip("/")}/{info.node_name}' for info in infos)
+        return ' and '.join(names) if names else 'nobody'
+
+    def _on_request(self, action: Action, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        refusal = self._why_not_run() if action is Action.RUN else ''
+        answer = Answer(False, refusal) if refusal else self._loop.ask(action)
+        response.success, response.message = answer.accepted, answer.reason
+        log = self.get_logger().info if answer.accepted else self.get_logger().warning
+        log(f'{action.name.lower()}: {answer.reason}')
+        return response
+
+    def _why_not_run(self) -> str:
+        count = self.count_publishers(TARGETS_TOPIC)
+        if count == 0:
+            return f'nobody publishes {TARGETS_TOPIC}; start a policy first'
+        if self._counts.mixed(time.monotonic()):
+            return f'{TARGETS_TOPIC} is published by {self._names()}; expected one publisher'
+        if count > 1:
+            self.get_logger().warning(f'{TARGETS_TOPIC} has publishers {self._names()}; all but one are silent')
+        self._publisher_count = count
+        return ''
+
+    def _beat(self) -> None:
+        self._loop.send_heartbeat()
+        if self._mode is Mode.RUN and self._second_publisher_appeared():
+            self._loop.report(Problem(Fault.SECOND_PUBLISHER, f'{TARGETS_TOPIC} is published by {self._names()}'))
+
+    # Loop to ROS
+
+    def _listen(self) -> None:
+        try:
+            self._loop.listen(self._on_packet, 0.05)
+            if not self._closing:
+                self.failure = f'The control loop died (status {self._loop.process.wait()}).'
+                self._publish_silence(self.failure)
+        except Exception as error:
+            if self._alive():
+                self.failure = f'The driver node broke: {error!r}.'
+        if self.failure:
+            rclpy.try_shutdown()
+
+    def _on_packet(self, packet: np.void | None) -> None:
+        now = time.monotonic()
+        if packet is None:
+            silence = now - self._loop_heard
+            if silence > LOOP_SILENCE_S:
+                self._publish_silence(
+                    f'The control loop has been silent for {silence:.2f} s: the robot gets no commands.'
+                )
+            return
+        self._loop_heard = now
+        ros_ns = self.get_clock().now().nanoseconds
+        if packet['kind'] == Kind.STATE:
+            arrived_ns = ros_ns - int(1e9 * (now - float(packet['received_at'])))
+            fill_robot_state(self._state, packet, max(arrived_ns, 0))
+            self._mode = Mode(int(packet['mode']))
+            self._publish(self._state_publisher, self._state)
+        elif packet['kind'] == Kind.STATUS:
+            status = driver_status(packet, ros_ns * 1e-9, now)
+            status.network_interface = 'loopback' if self._interface == 'lo' else self._interface
+            status.realtime = self._loop.realtime
+            self._mode = Mode(status.state)
+            self._last_status = status
+            self._publish(self._status_publisher, status)
+            self._tell(status)
+
+    def _alive(self) -> bool:
+        return rclpy.ok() and not self._closing
+
+    def _publish(self, publisher, message) -> None:
+        if self._alive():
+            publisher.publish(message)
+
+    def _tell(self, status: DriverStatus) -> None:
+        told = f'{Mode(status.state).name}: {status.reason}'
+        if told != self._told and self._alive():
+            self._told = told
+            # The executor's thread logs too; rclpy's logger takes both.
+            (self.get_logger().error if status.fault else self.get_logger().info)(told)
+
+    def _publish_silence(self, reason: str) -> None:
+        status = self._last_status or DriverStatus()
+        status.header.stamp = self.get_clock().now().to_msg()
+        status.state, status.fault, status.reason = DriverStatus.DAMP, DriverStatus.FAULT_INTERNAL, reason
+        self._publish(self._status_publisher, status)
+        self._tell(status)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point of ``g1_driver``."""
+    return run_node(DriverNode, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
