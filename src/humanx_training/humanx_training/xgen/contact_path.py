@@ -140,10 +140,14 @@ def strike_path(
         raise Infeasible(f'the object would be {level - centre[2]:.2f} m inside the floor at the strike')
     count = max(2, round(spec.duration * fps) + 1)
     end = min(at + count, len(qpos))
-    relative = rotation.rotate_inverse(quat[at], centre - pos[at])
-    path = pos[at:end] + rotation.rotate(quat[at:end], relative)
-    # A ball on the floor is kicked along it, however the foot rises.
-    path[:, 2] = level if rolling else np.maximum(path[:, 2], level)
+    if rolling:
+        # A ball on the floor is pushed along it, however the foot rises and turns.
+        reaches = [touch_distance(stage, q, surface, origin, direction, spec) for q in qpos[at:end]]
+        path = origin + np.maximum.accumulate(reaches)[:, None] * direction
+    else:
+        relative = rotation.rotate_inverse(quat[at], centre - pos[at])
+        path = pos[at:end] + rotation.rotate(quat[at:end], relative)
+        path[:, 2] = np.maximum(path[:, 2], level)
     turned = rotation.multiply(quat[at:end], rotation.conjugate(quat[at]))
     return Interval(spec, at, end, path, turned, direction, speed)
 

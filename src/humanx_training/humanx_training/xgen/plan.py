@@ -26,6 +26,7 @@ class ClipPlan:
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)  # m, heading frame, of the contact path
     path_scale: float = 1.0
     start_place: tuple[float, float] | None = None  # m, object's place seen from the robot's start, heading frame
+    release_factor: float = 1.0  # on the release speed
     join: float = 0.08
     draws: dict[str, Any] = field(default_factory=dict)  # for the clip's provenance
 
@@ -55,7 +56,6 @@ def draw(recipe: Recipe, spec: ObjectSpec, rng: np.random.Generator, spares: tup
     shift = [float(rng.uniform(*r)) for r in ranges.target]
     release = replace(
         recipe.release,
-        speed=None if recipe.release.speed is None else recipe.release.speed * factor,
         azimuth_deg=recipe.release.azimuth_deg + float(rng.uniform(*ranges.release_azimuth_deg)),
         target=tuple(a + b for a, b in zip(recipe.release.target, shift)),
     )
@@ -73,4 +73,4 @@ def draw(recipe: Recipe, spec: ObjectSpec, rng: np.random.Generator, spares: tup
         'target_shift': shift, 'offset': list(offset), 'path_scale': scale, 'start_place': place,
         'object': chosen.shape,
     }
-    return ClipPlan(chosen, recipe.contacts, arrival, release, offset, scale, place, recipe.join, draws)
+    return ClipPlan(chosen, recipe.contacts, arrival, release, offset, scale, place, factor, recipe.join, draws)

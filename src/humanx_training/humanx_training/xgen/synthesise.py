@@ -269,12 +269,12 @@ def _release_velocity(
 ) -> np.ndarray:
     release = plan.release
     if release.kind == 'anchor':
-        return own * (release.speed or 1.0)
+        return own * plan.release_factor * (release.speed or 1.0)
     if release.kind == 'strike':
         # A light object leaves a heavy limb at v + e (v - v_in); the limb loses a little.
         incoming = -plan.arrival.speed if plan.arrival.kind != 'rest' else 0.0
         impact = 0.9 * (last.anchor_speed + plan.spec.body_restitution * (last.anchor_speed - incoming))
-        speed = impact if release.speed is None else release.speed
+        speed = plan.release_factor * (impact if release.speed is None else release.speed)
         if speed > 1.3 * impact:
             raise Infeasible(f'the strike gives {impact:.1f} m/s, {speed:.1f} m/s are asked')
         direction = rotation.rotate(rotation.from_yaw(np.deg2rad(release.azimuth_deg)), last.direction)
@@ -286,7 +286,7 @@ def _release_velocity(
     base = np.array([*(point[:2] if release.from_release else first[:2]), 0.0])
     target = base + rotation.rotate(turn, np.array(release.target))
     try:
-        velocity = launch_velocity(point, target, apex=release.apex, speed=release.speed)
+        velocity = launch_velocity(point, target, apex=release.apex, speed=release.speed and release.speed * plan.release_factor)
     except ValueError as error:
         raise Infeasible(str(error)) from None
     if plan.spec.drag_length > 0:
