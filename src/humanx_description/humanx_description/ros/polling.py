@@ -37,10 +37,15 @@ class PolledSubscription:
 
     def all(self) -> Iterator[Any]:
         """Yield the messages that came since the last call, oldest first."""
+        for message, _ in self.all_received():
+            yield message
+
+    def all_received(self) -> Iterator[tuple[Any, int]]:
+        """Yield them with the time at which the middleware received each (ns since 1970, 0 if it does not say)."""
         handle = self._subscription.handle
         with handle:
             while (taken := handle.take_message(self._msg_type, self._raw)) is not None:
-                yield taken[0]
+                yield taken[0], taken[1]['received_timestamp']
 
     def newest(self) -> Any | None:
         """Return the newest message that came since the last call, None if none did."""

@@ -2,7 +2,7 @@
 
 A real G1 is started hanging, feet off the floor; once the controller holds the standing pose, the rope is paid out
 until the feet carry the weight, and is then taken off. The virtual gantry does the same with a force on the pelvis: a
-rope that pulls up but never pushes down, and hands that keep the robot upright and in place as long as the rope is taut.
+rope that pulls up but never pushes down, and hands that keep the robot upright and in place while the rope is taut.
 """
 
 from enum import IntEnum

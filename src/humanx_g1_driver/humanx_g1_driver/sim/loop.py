@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from humanx_description import robot
+from humanx_g1_driver.realtime import ask_for_realtime, sleep_until
 from humanx_g1_driver.sim.robot_end import RobotEnd
 from humanx_g1_driver.sim.world import World
 
@@ -45,10 +46,12 @@ class SimLoop:
     Requests from other threads (reset, run, release, buttons) are carried out between two steps.
     """
 
-    def __init__(self, world: World, link: RobotEnd, *, snapshot_every: int = 10) -> None:
+    def __init__(self, world: World, link: RobotEnd, *, snapshot_every: int = 10, priority: int = 0) -> None:
         self._world = world
         self._link = link
         self._every = snapshot_every
+        self._priority = priority
+        self.realtime_sentence = ''
         self._requests: deque = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name='sim_1khz', daemon=True)
@@ -81,6 +84,8 @@ class SimLoop:
         return box[0]
 
     def _run(self) -> None:
+        # Memory stays unlocked: this is a simulation, and MuJoCo and DDS together would pin hundreds of megabytes.
+        self.realtime_sentence = ask_for_realtime(self._priority, lock_memory=False).sentence
         try:
             self._loop()
         except BaseException as error:  # the node reports it and ends the process
@@ -95,7 +100,7 @@ class SimLoop:
             now = time.monotonic_ns()
             ahead = deadline - now
             if ahead > 0:
-                time.sleep(ahead * 1e-9)  # CPython sleeps on the monotonic clock to an absolute time
+                sleep_until(deadline)
             elif -ahead > _MAX_BACKLOG_NS:
                 behind = -ahead // _PERIOD_NS
                 self.steps_dropped += behind

@@ -5,7 +5,6 @@ How a start goes: the robot hangs on the gantry without torque; the operator cal
 on ``sim_g1/release`` with ``auto_release`` false); then ``g1_driver/run``. ``sim_g1/reset`` hangs the robot up again.
 """
 
-import ctypes
 import gc
 import signal
 import sys
@@ -51,7 +50,7 @@ class SimG1(Node):
         self.transport = DdsRobotTransport(parameters.dds_domain, parameters.network_interface)
         self.link = RobotEnd(self.transport, self.world.motors, mode_machine=parameters.mode_machine)
         rate = parameters.mocap.rate_hz
-        self.loop = SimLoop(self.world, self.link, snapshot_every=1000 // rate)
+        self.loop = SimLoop(self.world, self.link, snapshot_every=1000 // rate, priority=parameters.realtime_priority)
         self._truth_every = rate // 100
         names = self.world.episode.object_names
         self._mocap = Mocap(['pelvis', *names], parameters.mocap, parameters.seed)
@@ -198,16 +197,10 @@ class SimG1(Node):
         self._motors = motors
 
 
-def _sharpen_timers() -> None:
-    """Wake within a microsecond instead of 50 (PR_SET_TIMERSLACK); inherited by threads started after this."""
-    ctypes.CDLL(None).prctl(29, 1, 0, 0, 0)
-
-
 def main() -> int:
     """Run until interrupted; returns 2 for bad parameters, 1 if the simulation failed."""
     # The millisecond thread must get the interpreter back at once, not after the default 5 ms.
     sys.setswitchinterval(1e-4)
-    _sharpen_timers()
     node = None
     # Own handlers: rclpy's would pull the context away under the publishing thread.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
