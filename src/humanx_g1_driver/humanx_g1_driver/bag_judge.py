@@ -1,6 +1,6 @@
 """The verdict on a trial from its bag alone: ground truth in, :mod:`humanx_description.judge` decides."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from humanx_description.skills import Skill
 from humanx_g1_driver.bag_read import Session, messages, open_bag, read_session
 
 TRUTH_TOPIC = '/humanx/sim/truth'
+STATUS_TOPIC = '/humanx/driver_status'
+_RUN = 3  # humanx_msgs/DriverStatus
+_PER_SAMPLE = ('stamp_ns', 'time', 'since_launch', 'launches', 'qpos', 'qvel', 'partner')
 _WORLD = 'world'
 
 
@@ -37,7 +40,13 @@ class Truth:
     object_names: tuple[str, ...]
     origin: np.ndarray  # (3,)
     yaw: float
-    partner: np.ndarray  # (3,) of the first launch
+    partner: np.ndarray  # (T, 3)
+
+    def cut(self, keep: np.ndarray) -> 'Truth':
+        """Return the samples where ``keep`` (T,) is true."""
+        contacts = tuple(pairs for pairs, kept in zip(self.contacts, keep) if kept)
+        arrays = {name: getattr(self, name)[keep] for name in _PER_SAMPLE}
+        return replace(self, contacts=contacts, **arrays)
 
     @property
     def sim_rate(self) -> float:
@@ -48,13 +57,13 @@ class Truth:
 
 @dataclass(frozen=True)
 class JudgedRun:
-    """One run of a bag and what the judge says of it."""
+    """One launch of one run of a bag and what the judge says of it (``launch`` 0: a skill without a launch)."""
 
     seed: int
     episode: int
+    launch: int
     verdict: Verdict
     real_time_factor: float
-    launches: int
 
 
 def skill_of(session: Session, path: Path) -> Skill:
@@ -69,13 +78,39 @@ def judge_bag(path: Path) -> list[JudgedRun]:
     with open_bag(path) as reader:
         skill = skill_of(read_session(reader), path)
         runs = read_runs(reader)
+        statuses = [(stamp, status.state, status.reason) for stamp, status in messages(reader, STATUS_TOPIC)]
     if not runs:
         raise UserError(f'{path}: the driver never was in RUN with ground truth recorded; nothing can be judged.')
     judged = []
     for truth in runs:
-        verdict = judge(skill.success, to_record(skill, truth))
-        judged.append(JudgedRun(truth.seed, truth.episode, verdict, truth.sim_rate, int(truth.launches.max())))
+        end = min(truth.stamp_ns[-1], truth.stamp_ns[0] + int(_asked_seconds(skill, truth) * 1e9))
+        left = _left_run(statuses, int(truth.stamp_ns[0]), int(end))
+        for launch, part in _launches(skill, truth):
+            verdict = judge(skill.success, to_record(skill, part))
+            if left:
+                verdict = Verdict(False, f'the driver left RUN: {left}', verdict.measures)
+            judged.append(JudgedRun(truth.seed, truth.episode, launch, verdict, truth.sim_rate))
     return judged
+
+
+def _asked_seconds(skill: Skill, truth: Truth) -> float:
+    """Return how long (s) the run was to go on: the scenario's duration, or as long as balls kept coming."""
+    return skill.scenario.duration_s if truth.launches.max() < 2 else float(truth.time[-1])
+
+
+def _left_run(statuses: list[tuple[int, int, str]], begin_ns: int, end_ns: int) -> str:
+    """Return the driver's reason if it left RUN between two times, else ``''``; silence of the driver counts too."""
+    within = [(state, reason) for stamp, state, reason in statuses if begin_ns < stamp < end_ns]
+    if not within:
+        return 'no status of the driver was recorded' if end_ns - begin_ns > 10**9 else ''
+    return next((reason for state, reason in within if state != _RUN), '')
+
+
+def _launches(skill: Skill, truth: Truth) -> list[tuple[int, Truth]]:
+    """Return one piece per launch: up to the next one, or the scenario's duration. One ball: the whole run."""
+    if truth.launches.max() < 2:
+        return [(int(truth.launches.max()), truth.cut(truth.time <= skill.scenario.duration_s))]
+    return [(n, truth.cut(truth.launches == n)) for n in range(1, int(truth.launches.max()) + 1)]
 
 
 def read_runs(reader: AnyReader) -> list[Truth]:
@@ -93,7 +128,6 @@ def read_runs(reader: AnyReader) -> list[Truth]:
 
 def _truth(samples: list) -> Truth:
     first = samples[0]
-    launched = next((s for s in samples if s.launches > 0), first)
     return Truth(
         seed=int(first.seed),
         episode=int(first.episode),
@@ -107,15 +141,13 @@ def _truth(samples: list) -> Truth:
         object_names=tuple(first.object_names),
         origin=np.array(first.scenario_origin),
         yaw=float(first.scenario_yaw),
-        partner=np.array(launched.partner),
+        partner=np.array([s.partner for s in samples]),
     )
 
 
 def to_record(skill: Skill, truth: Truth) -> TrialRecord:
-    """Return the judge's view of a run: cut at the scenario's end, key bodies by forward kinematics."""
-    keep = truth.time <= skill.scenario.duration_s
-    qpos, qvel, time = truth.qpos[keep], truth.qvel[keep], truth.time[keep]
-    contacts = [pairs for pairs, kept in zip(truth.contacts, keep) if kept]
+    """Return the judge's view of a run, or of one launch of it: key bodies by forward kinematics, contacts as touch."""
+    qpos, qvel, time = truth.qpos, truth.qvel, truth.time
     model = _model(skill)
     if qpos.shape[1] != model.nq or qvel.shape[1] != model.nv:
         raise UserError(f'the ground truth has {qpos.shape[1]} positions; expected {model.nq} for {skill.name}.')
@@ -125,16 +157,17 @@ def to_record(skill: Skill, truth: Truth) -> TrialRecord:
     touch_bodies: tuple[str, ...] = ()
     touch = np.zeros((len(time), 0), dtype=bool)
     launch_time = 0.0
+    launched = np.zeros(0, dtype=int)
     if main is not None and main.name in truth.object_names:
         index = truth.object_names.index(main.name)
         object_pos = qpos[:, 36 + 7 * index : 39 + 7 * index]
         object_vel = qvel[:, 35 + 6 * index : 38 + 6 * index]
-        others = [_touching(pairs, main.name) for pairs in contacts]
+        others = [_touching(pairs, main.name) for pairs in truth.contacts]
         touch_bodies = tuple(sorted(set().union(*others) - {_WORLD}))
         touch = np.array([[body in bodies for body in touch_bodies] for bodies in others], dtype=bool)
         touch = touch.reshape(len(time), len(touch_bodies))
-        launched = np.flatnonzero(truth.since_launch[keep] >= 0)
-        launch_time = float(time[launched[0]] - truth.since_launch[keep][launched[0]]) if launched.size else np.inf
+        launched = np.flatnonzero(truth.since_launch >= 0)
+        launch_time = float(time[launched[0]] - truth.since_launch[launched[0]]) if launched.size else np.inf
     return TrialRecord(
         time=time,
         root_pos=qpos[:, :3],
@@ -145,7 +178,7 @@ def to_record(skill: Skill, truth: Truth) -> TrialRecord:
         touch=touch,
         touch_bodies=touch_bodies,
         launch_time=launch_time,
-        partner=truth.partner,
+        partner=truth.partner[launched[0]] if launched.size else truth.partner[-1],
         scenario_origin=truth.origin,
         scenario_yaw=truth.yaw,
     )

@@ -40,9 +40,7 @@ def write(directory: Path, count: int = 10) -> BagWriter:
 
 def read(directory: Path) -> list[str]:
     with open_bag(directory) as reader:
-        return [
-            reader.deserialize(data, c.msgtype).data for c, _, data in reader.messages() if c.topic == '/a'
-        ]
+        return [reader.deserialize(data, c.msgtype).data for c, _, data in reader.messages() if c.topic == '/a']
 
 
 def test_a_closed_bag_is_a_rosbag2_for_everybody(tmp_path: Path) -> None:

@@ -108,8 +108,12 @@ def fresh_episode(operator: Operator) -> None:
     assert operator.call(operator.reset, ResetSim.Request(seed=1)).success
     # What was sent before the reset may still be in the queue.
     called = time.time()
-    operator.spin_until(lambda: operator.truth and operator.truth[-1].header.stamp.sec
-                        + operator.truth[-1].header.stamp.nanosec * 1e-9 > called)
+    operator.spin_until(
+        lambda: (
+            operator.truth
+            and operator.truth[-1].header.stamp.sec + operator.truth[-1].header.stamp.nanosec * 1e-9 > called
+        )
+    )
     operator.truth.clear()
     operator.mocap.clear()
 
@@ -131,8 +135,13 @@ def test_mocap_and_truth_agree_on_every_body(operator: Operator) -> None:
     assert [b.rigid_body_name for b in frame.rigidbodies] == ['pelvis', 'ball']
     truth = {t.header.stamp.sec * 10**9 + t.header.stamp.nanosec: t for t in operator.truth}
     stamp = frame.header.stamp.sec * 10**9 + frame.header.stamp.nanosec
-    operator.spin_until(lambda: stamp in truth or truth.update(
-        {t.header.stamp.sec * 10**9 + t.header.stamp.nanosec: t for t in operator.truth}) or stamp in truth)
+    operator.spin_until(
+        lambda: (
+            stamp in truth
+            or truth.update({t.header.stamp.sec * 10**9 + t.header.stamp.nanosec: t for t in operator.truth})
+            or stamp in truth
+        )
+    )
     ball = frame.rigidbodies[1].pose.position
     np.testing.assert_allclose([ball.x, ball.y, ball.z], truth[stamp].qpos[36:39], atol=0.005)
     assert [m.frame_number for m in operator.mocap] == list(
@@ -195,8 +204,9 @@ def test_start_procedure_releases_by_itself_and_run_sets_the_ball_going(operator
     assert last().qvel[35] < -0.5
     # Damp, or the following tests could not reset.
     state = DriverStatus.DAMP
-    operator.spin_until(lambda: drive(lambda: False) or operator.call(
-        operator.reset, ResetSim.Request(seed=2)).success, 10.0)
+    operator.spin_until(
+        lambda: drive(lambda: False) or operator.call(operator.reset, ResetSim.Request(seed=2)).success, 10.0
+    )
 
 
 def test_buttons_of_the_remote_are_on_the_wire(operator: Operator) -> None:
