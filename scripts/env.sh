@@ -11,6 +11,7 @@ for _pkg in "$_humanx_root"/src/*/ "$_humanx_root"/launch/; do
   if [ -f "$_pkg/setup.py" ]; then PYTHONPATH="${_pkg%/}${PYTHONPATH:+:$PYTHONPATH}"; fi
 done
 export PYTHONPATH
+PATH="$_humanx_root/launch/bin:$PATH"
 unset _pkg
 # Nothing is heard beyond this machine unless somebody asks for it.
 export RMW_IMPLEMENTATION="${RMW_IMPLEMENTATION:-rmw_fastrtps_cpp}"

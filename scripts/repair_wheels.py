@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy
 
-_BUILDER = re.compile(r'/opt/python/cp\d+-cp\d+/(?:include/python3\.\d+|lib/python3\.\d+/site-packages/numpy/_?core/include)')
+_BUILDER = re.compile(
+    r'/opt/python/cp\d+-cp\d+/(?:include/python3\.\d+|lib/python3\.\d+/site-packages/numpy/_?core/include)'
+)
 
 
 def repair(share: Path) -> int:

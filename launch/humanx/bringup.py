@@ -34,6 +34,9 @@ def bringup(mode: graph.Mode) -> LaunchDescription:
             DeclareLaunchArgument(
                 'dds_domain', default_value='', description="DDS domain of the robot's topics (robot: 0, simulated: 1)."
             ),
+            DeclareLaunchArgument(
+                'bodies', default_value='', description='What motion capture calls the bodies: role=name,role=name.'
+            ),
             # Nothing is heard beyond this machine unless somebody asks for it.
             SetEnvironmentVariable(
                 'ROS_AUTOMATIC_DISCOVERY_RANGE',
@@ -57,6 +60,7 @@ def _actions(context: LaunchContext, mode: graph.Mode) -> list[Action]:
         seed=_integer('seed', argument('seed')) or 0,
         go=argument('go') == 'true',
         dds_domain=_integer('dds_domain', argument('dds_domain')),
+        bodies=tuple(filter(None, argument('bodies').split(','))),
     )
     graph.check(options)
     actions: list[Action] = [_node(spec) for spec in graph.nodes(options)]

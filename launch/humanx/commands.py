@@ -29,6 +29,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     up.add_argument('--go', action='store_true', help='with --sim: stand and run without waiting for the operator')
     up.add_argument('--visualize', action=argparse.BooleanOptionalAction, default=True, help='publish what RViz shows')
     up.add_argument('--dds-domain', type=int, help="DDS domain of the robot's topics (robot: 0, simulated: 1)")
+    up.add_argument('--bodies', default='', metavar='ROLE=NAME,...', help='what motion capture calls the bodies')
     up.add_argument('--param', action='append', default=[], metavar='NODE.NAME=VALUE', help='set a node parameter')
     up.set_defaults(run=run_up)
     for action, text in _ACTIONS.items():
@@ -62,6 +63,7 @@ def run_up(args: argparse.Namespace) -> int:
         visualize=args.visualize,
         go=args.go,
         dds_domain=args.dds_domain,
+        bodies=tuple(filter(None, args.bodies.split(','))),
     )
     graph.check(options)
     specs = override(graph.nodes(options), args.param)
@@ -74,34 +76,22 @@ def _absolute_if_file(skill: str) -> str:
 
 def run_action(args: argparse.Namespace) -> int:
     """Call one service of the driver and print its sentence."""
-    import rclpy
+    from humanx.operator import operator
 
-    from humanx.operator import Operator
-
-    with rclpy.init(args=[]):
-        operator = Operator(f'operator_{args.action}')
-        try:
-            success, sentence = operator.call(args.action, args.timeout)
-        finally:
-            operator.close()
+    with operator(f'operator_{args.action}') as node:
+        success, sentence = node.call(args.action, args.timeout)
     print(sentence)
     return 0 if success else 1
 
 
 def run_status(args: argparse.Namespace) -> int:
     """Print the newest status of driver and policy; 1 where the driver is damping because of a fault."""
-    import rclpy
-
-    from humanx.operator import Operator, describe
+    from humanx.operator import describe, operator
     from humanx_msgs.msg import PolicyStatus
 
-    with rclpy.init(args=[]):
-        operator = Operator('operator_status')
-        try:
-            operator.wait_for(lambda: operator.driver and operator.policy, args.timeout)
-            driver, policy = operator.driver, operator.policy
-        finally:
-            operator.close()
+    with operator('operator_status') as node:
+        node.wait_for(lambda: node.driver and node.policy, args.timeout)
+        driver, policy = node.driver, node.policy
     if driver is None:
         raise UserError('no status from a driver; expected a running graph (humanx up).')
     print(f'driver  {describe(driver)}')

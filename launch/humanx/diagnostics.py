@@ -1,11 +1,14 @@
-"""The graph's status messages as /diagnostics, which rqt_robot_monitor and diagnostic_aggregator read."""
+"""Status of driver and policy as /diagnostics, which rqt_robot_monitor and diagnostic_aggregator read.
+
+The mocap bridge and the simulated robot report their own.
+"""
 
 from __future__ import annotations
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from humanx.operator import describe
-from humanx_msgs.msg import DriverStatus, ObjectStates, PolicyStatus
+from humanx_msgs.msg import DriverStatus, PolicyStatus
 
 HARDWARE = 'unitree_g1'
 MAX_MISS_RATE = 1e-3  # of the driver's cycles; more is a warning
@@ -57,21 +60,6 @@ def policy(status: PolicyStatus | None) -> DiagnosticStatus:
         state_age_ms=_ms(status.state_age),
         objects_age_ms=_ms(status.objects_age),
     )
-    return out
-
-
-def objects(states: ObjectStates | None) -> DiagnosticStatus:
-    """Return the diagnosis of motion capture: a warning while a body is lost, stale where the bridge is silent."""
-    out = DiagnosticStatus(name='humanx: objects', hardware_id='mocap')
-    if states is None:
-        out.level, out.message = DiagnosticStatus.STALE, 'no objects from the mocap bridge'
-        return out
-    lost = [item.name for item in states.objects if not item.tracked]
-    if lost:
-        out.level, out.message = DiagnosticStatus.WARN, f'not tracked: {", ".join(lost)}'
-    else:
-        out.message = f'{len(states.objects)} bodies tracked'
-    out.values = [KeyValue(key=f'{item.name} age_ms', value=_ms(item.age)) for item in states.objects]
     return out
 
 

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from humanx_description import robot
 from humanx_description.errors import UserError
+from humanx_description.skills import load_skill
+from humanx_policy.library import find_policy
 
 Mode = Literal['nep', 'mocap']
-Value = bool | int | float | str
+Value = bool | int | float | str | list[str]
 
 NAMESPACE = '/humanx'
 LOOPBACK = 'lo'
@@ -43,6 +46,7 @@ class Options:
     """What a person chooses. The fields are the launch files' arguments and the options of ``humanx up``.
 
     ``go``: with a simulated robot only, do what the operator does (stand, then run) as soon as the graph is up.
+    ``bodies``: what motion capture reports, ``role`` or ``role=name``; empty: the pelvis and the skill's objects.
     """
 
     mode: Mode
@@ -54,6 +58,7 @@ class Options:
     visualize: bool = True
     go: bool = False
     dds_domain: int | None = None
+    bodies: tuple[str, ...] = ()
 
 
 def config_dir() -> Path:
@@ -68,8 +73,6 @@ def config_dir() -> Path:
 
 def check(options: Options) -> None:
     """Raise :class:`UserError` with one sentence where the choices make no graph; nothing has been started then."""
-    from humanx_policy.library import find_policy
-
     if options.mode not in ('nep', 'mocap'):
         raise UserError(f'mode is {options.mode!r}; expected nep or mocap.')
     find_policy(options.skill)
@@ -108,10 +111,14 @@ def skill_name(options: Options) -> str:
     """Return the name of the skill; a policy file says itself which one it was trained for."""
     if not options.skill.endswith('.onnx') and '/' not in options.skill:
         return options.skill
-    from humanx_policy import model_file
+    from humanx_policy.runtime import PolicyRuntime
 
-    path = Path(options.skill)
-    return model_file.inspect(model_file.read_bytes(path))[1].skill
+    return PolicyRuntime(Path(options.skill)).metadata.skill
+
+
+def skill_bodies(name: str) -> list[str]:
+    """Return the bodies that motion capture has to see for a skill: the robot's pelvis and every object that moves."""
+    return [robot.ROOT_BODY, *(spec.name for spec in load_skill(name).objects if not spec.fixed)]
 
 
 def nodes(options: Options) -> list[NodeSpec]:
@@ -129,7 +136,12 @@ def nodes(options: Options) -> list[NodeSpec]:
                 'humanx_g1_driver',
                 'recorder',
                 'humanx_g1_driver.recorder',
-                parameters={'directory': options.record, 'seed': options.seed, 'skill': name},
+                parameters={
+                    'directory': options.record,
+                    'seed': options.seed,
+                    'skill': name,
+                    'policy_file': str(find_policy(options.skill)),
+                },
                 stop_order=3,
             )
         )
@@ -159,7 +171,7 @@ def nodes(options: Options) -> list[NodeSpec]:
                 'mocap_bridge',
                 'humanx_mocap_bridge.node',
                 'mocap_bridge.yaml',
-                {'skill': name},
+                {'bodies': list(options.bodies) or skill_bodies(name)},
             )
         )
     specs.append(

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-from humanx.graph import NAMESPACE, NodeSpec, config_dir
+from humanx.graph import NAMESPACE, NodeSpec, Value, config_dir
 
 _PR_SET_PDEATHSIG = 1
 _COLOURS = (36, 33, 32, 35, 34, 31, 96, 93)
@@ -212,12 +212,14 @@ def command(spec: NodeSpec) -> list[str]:
     return line
 
 
-def yaml_value(value: bool | int | float | str) -> str:
+def yaml_value(value: Value) -> str:
     """Return a parameter value as ROS reads it from a command line: a string stays one even where it looks like 1."""
     if isinstance(value, bool):
         return 'true' if value else 'false'
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
+    if isinstance(value, list):
+        return '[' + ', '.join(map(yaml_value, value)) + ']'
     return repr(value)
 
 

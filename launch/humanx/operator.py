@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import rclpy
@@ -34,9 +35,9 @@ class Operator(Node):
         self.driver: DriverStatus | None = None
         self.policy: PolicyStatus | None = None
         self.truth: SimTruth | None = None
-        self._executor = SingleThreadedExecutor(context=self.context)
-        self._executor.add_node(self)
-        self._services = {action: self.create_client(Trigger, f'g1_driver/{action}') for action in ACTIONS}
+        self._spinner = SingleThreadedExecutor(context=self.context)
+        self._spinner.add_node(self)
+        self._by_action = {action: self.create_client(Trigger, f'g1_driver/{action}') for action in ACTIONS}
         self.create_subscription(DriverStatus, 'driver_status', self._on_driver, 10)
         self.create_subscription(PolicyStatus, 'policy_status', self._on_policy, 10)
         self.create_subscription(SimTruth, 'sim/truth', self._on_truth, 1)
@@ -54,7 +55,7 @@ class Operator(Node):
         """Process messages until ``condition`` is true or ``timeout`` seconds have passed; return its last value."""
         deadline = time.monotonic() + timeout
         while not (value := condition()) and time.monotonic() < deadline:
-            self._executor.spin_once(timeout_sec=0.05)
+            self._spinner.spin_once(timeout_sec=0.05)
         return value
 
     def call(self, action: str, timeout: float = 5.0) -> tuple[bool, str]:
@@ -62,7 +63,7 @@ class Operator(Node):
 
         Raises :class:`UserError` where no driver answers within ``timeout`` seconds.
         """
-        client = self._services[action]
+        client = self._by_action[action]
         deadline = time.monotonic() + timeout
         if not self.wait_for(client.service_is_ready, timeout):
             raise UserError(f'no driver answers on {client.srv_name}; expected a running graph (humanx up).')
@@ -75,8 +76,22 @@ class Operator(Node):
 
     def close(self) -> None:
         """Leave the graph."""
-        self._executor.shutdown()
+        self._spinner.shutdown()
         self.destroy_node()
+
+
+@contextlib.contextmanager
+def operator(name: str) -> Iterator[Operator]:
+    """Join the graph as an operator for the time of a ``with`` block."""
+    rclpy.init(args=[])
+    try:
+        node = Operator(name)
+        try:
+            yield node
+        finally:
+            node.close()
+    finally:
+        rclpy.try_shutdown()
 
 
 def start_robot(operator: Operator, timeout: float = 30.0) -> tuple[bool, str]:
@@ -92,10 +107,17 @@ def start_robot(operator: Operator, timeout: float = 30.0) -> tuple[bool, str]:
         return max(deadline - time.monotonic(), 1.0)
 
     success, sentence = False, 'the driver was not asked'
+    def fell() -> bool:
+        return operator.driver is not None and operator.driver.state != DriverStatus.STAND
+
     for action, state in (('damp', DriverStatus.DAMP), ('stand', DriverStatus.STAND), ('run', DriverStatus.RUN)):
-        if action == 'run' and not operator.wait_for(lambda: _on_its_feet(operator), left()):
-            return False, f'the simulated robot is still on its gantry after {timeout:g} s'
+        if action == 'run':
+            operator.wait_for(lambda: fell() or _on_its_feet(operator), left())
+            if not fell() and not _on_its_feet(operator):
+                return False, f'the simulated robot is still on its gantry after {timeout:g} s'
         while True:
+            if action == 'run' and fell():
+                return False, f'the robot does not stand any more: {describe(operator.driver)}'
             success, sentence = operator.call(action, left())
             if success or time.monotonic() > deadline:
                 break

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from humanx.graph import NodeSpec, config_dir
+from humanx.graph import NodeSpec, Value, config_dir
 from humanx_description.errors import UserError
 
 
@@ -61,7 +61,7 @@ def override(specs: Sequence[NodeSpec], assignments: Sequence[str]) -> list[Node
     return list(out.values())
 
 
-def _value(assignment: str, text: str, previous: object) -> bool | int | float | str:
+def _value(assignment: str, text: str, previous: object) -> Value:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -70,7 +70,10 @@ def _value(assignment: str, text: str, previous: object) -> bool | int | float |
         return text
     if isinstance(previous, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if type(value) is not type(previous) or isinstance(value, list | dict):
-        raise UserError(f'--param {assignment}: holds {value!r}; expected {type(previous).__name__}.')
-    assert isinstance(value, bool | int | float | str)
-    return value
+    if isinstance(previous, list) and isinstance(value, list):
+        kinds = {type(entry) for entry in previous}
+        if all(type(entry) in kinds for entry in value):
+            return value
+    elif type(value) is type(previous) and isinstance(value, bool | int | float):
+        return value
+    raise UserError(f'--param {assignment}: holds {value!r}; expected a value like {previous!r}.')

@@ -158,8 +158,6 @@ class Visualizer(Node):
             diagnostics.driver(self._fresh('driver_status', now)),
             diagnostics.policy(self._fresh('policy_status', now)),
         ]
-        if self._newest['objects'] is not None:
-            message.status.append(diagnostics.objects(self._fresh('objects', now)))
         self._diagnostics.publish(message)
 
 

@@ -46,7 +46,8 @@ def running(launched: Launcher) -> list[int]:
 
 def test_output_has_the_nodes_name_in_front(programs):
     out = io.StringIO()
-    one = programs('one', "print('first\\nsecond'); import sys; print('third', file=sys.stderr); print('no end', end='')")
+    text = "import sys; print('first\\nsecond'); print('third', file=sys.stderr); print('no end', end='')"
+    one = programs('one', text)
     assert Launcher([one], out=out, linger=0.1).run() == 1  # a required node that ends is a failure even with status 0
     lines = out.getvalue().splitlines()
     for text in ('first', 'second', 'third', 'no end'):

@@ -20,6 +20,7 @@ setup(
     entry_points={
         'console_scripts': [
             'g1_driver = humanx_g1_driver.node:main',
+            'recorder = humanx_g1_driver.recorder:main',
             'sim_g1 = humanx_g1_driver.sim.node:main',
         ],
     },
