@@ -45,11 +45,13 @@ def hold_path(
 ) -> Interval:
     """Return the interval of a hold: the object keeps one pose relative to the anchor."""
     pos, quat = stage.anchor(qpos[start:end], spec.anchor)
+    if spec.upright:
+        # The heading across the palms' line: forearms may point straight down, that line never does.
+        across = rotation.rotate(quat, np.broadcast_to([0.0, 1.0, 0.0], (len(quat), 3)))
+        quat = rotation.from_yaw(np.arctan2(-across[:, 0], across[:, 1]))
     offset = np.array(spec.offset) if spec.offset is not None else _touching_offset(stage, qpos[start], surface, spec)
     pos = pos + rotation.rotate(quat, offset)
     turned = rotation.multiply(quat, np.array(spec.turn))
-    if spec.upright:
-        turned = rotation.multiply(rotation.from_yaw(rotation.yaw(quat)), np.array(spec.turn))
     return Interval(spec, start, end, pos, rotation.continuous(turned), np.zeros(3), 0.0)
 
 

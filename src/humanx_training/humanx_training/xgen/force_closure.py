@@ -50,9 +50,10 @@ def closure_residual(points: np.ndarray, normals: np.ndarray, radius: float) -> 
 
     ``points`` (N, 3) relative to the object's centre, outward ``normals`` (N, 3). Zero for antipodal contacts.
     """
-    force = -normals.sum(axis=0)
-    torque = np.cross(points, -normals).sum(axis=0) / radius
-    return np.concatenate([force, torque]) / len(points)
+    (x, y, z), (a, b, c) = points.T, normals.T
+    # np.cross written out: it costs ten times as much on a handful of points, and this is the innermost loop.
+    torque = np.array([(z * b - y * c).sum(), (x * c - z * a).sum(), (y * a - x * b).sum()]) / radius
+    return np.concatenate([-normals.sum(axis=0), torque]) / len(points)
 
 
 class Refiner:

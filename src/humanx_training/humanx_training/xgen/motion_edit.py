@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from humanx_description import robot
 from humanx_training import rotation
 from humanx_training.xgen.robot_motion import RobotMotion
 
@@ -59,3 +60,17 @@ def at_origin(motion: RobotMotion) -> RobotMotion:
     yaw = float(rotation.yaw(motion.root_quat[0]))
     turned = rotation.rotate(rotation.from_yaw(-yaw), motion.root_pos[0])
     return moved(motion, -yaw, np.array([-turned[0], -turned[1], 0.0]))
+
+
+def arms_held(motion: RobotMotion, *, before: bool, after: bool) -> RobotMotion:
+    """Return the motion whose arms keep the clip's first pose before it and its last pose after it.
+
+    Stances bring the arms to the robot's sides; somebody who holds an object does not do that.
+    """
+    joints = motion.joint_pos.copy()
+    arms = slice(robot.LEFT_ARM.start, robot.RIGHT_ARM.stop)
+    if before:
+        joints[: motion.clip_start, arms] = joints[motion.clip_start, arms]
+    if after:
+        joints[motion.clip_stop :, arms] = joints[motion.clip_stop - 1, arms]
+    return dataclasses.replace(motion, joint_pos=joints)

@@ -40,7 +40,8 @@ class ContactSpec:
     ``hold``: the object keeps its pose relative to ``anchor`` from ``start`` to ``end`` (``None``: to the end of the clip).
     ``strike``: ``anchor`` hits it once, at its highest speed between ``start`` and ``end``, for ``duration`` seconds.
     ``bodies`` touch it and are refined (default: both hands for ``palms``, else the anchor). ``offset`` (m, anchor frame) is
-    the object's place; without it the object is put where it just touches. ``upright`` keeps the object level.
+    the object's place; without it the object is put where it just touches. ``upright`` keeps the object level: it and the
+    ``offset`` follow the heading of the anchor only (x ahead, z up).
     """
 
     anchor: str

@@ -88,9 +88,10 @@ class Stage:
         """Return signed distances (T, N) m of every sphere of the robot to the object."""
         spheres = self.spheres
         out = np.empty((len(qpos), len(spheres.body)))
+        matrices = rotation.to_matrix(quat)
         for t in range(len(qpos)):
             points = self.sphere_centres(qpos[t])
-            local = rotation.rotate_inverse(quat[t], points - pos[t])
+            local = (points - pos[t]) @ matrices[t]
             out[t] = surface(local)[0] - spheres.radius
         return out
 

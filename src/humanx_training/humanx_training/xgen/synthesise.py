@@ -22,7 +22,7 @@ from humanx_training.xgen.contact_path import (
 )
 from humanx_training.xgen.flight import BodyState, Path, World, arrive, launch_velocity
 from humanx_training.xgen.force_closure import Refined, Refiner, refine
-from humanx_training.xgen.motion_edit import at_origin, padded
+from humanx_training.xgen.motion_edit import arms_held, at_origin, padded
 from humanx_training.xgen.plan import ClipPlan, Infeasible
 from humanx_training.xgen.robot_motion import RobotMotion
 from humanx_training.xgen.stage import Stage
@@ -59,7 +59,11 @@ def synthesise(
     stage = stage or Stage(tools)
     surface = Surface.of(plan.spec)
     world = World(plan.spec)
-    motion = at_origin(motion)
+    motion = arms_held(
+        at_origin(motion),
+        before=plan.contacts[0].from_stance,
+        after=plan.contacts[-1].kind == 'hold' and plan.contacts[-1].end is None,
+    )
     fps = motion.fps
     intervals = _intervals(stage, motion, surface, plan)
     first, last = intervals[0], intervals[-1]
