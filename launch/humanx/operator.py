@@ -98,7 +98,7 @@ def start_robot(operator: Operator, timeout: float = 30.0) -> tuple[bool, str]:
     """Do what an operator does at the start: damp, stand, wait until the robot stands on the floor, run.
 
     A refusal is asked again until ``timeout`` seconds have passed, because right after the start the driver has no
-    robot state and the policy no targets. A simulated robot first has to be let down from its gantry. Return whether
+    robot state. A simulated robot first has to be let down from its gantry. Return whether
     the robot runs, and the driver's last sentence.
     """
     deadline = time.monotonic() + timeout
@@ -110,6 +110,9 @@ def start_robot(operator: Operator, timeout: float = 30.0) -> tuple[bool, str]:
     def fell() -> bool:
         return operator.driver is not None and operator.driver.state != DriverStatus.STAND
 
+    # A policy that publishes targets has everything it needs, and the rush of starting processes is over.
+    if not operator.wait_for(lambda: operator.policy is not None and operator.policy.sequence > 0, left()):
+        return False, f'the policy publishes no joint targets: {_why(operator.policy)}'
     for action, state in (('damp', DriverStatus.DAMP), ('stand', DriverStatus.STAND), ('run', DriverStatus.RUN)):
         if action == 'run':
             operator.wait_for(lambda: fell() or _on_its_feet(operator), left())
@@ -131,6 +134,10 @@ def start_robot(operator: Operator, timeout: float = 30.0) -> tuple[bool, str]:
         if not operator.wait_for(reached, left()):
             return False, f'the driver agreed to {action} but did not get there: {describe(operator.driver)}'
     return True, sentence
+
+
+def _why(status: PolicyStatus | None) -> str:
+    return 'no status from the policy node' if status is None else status.reason
 
 
 def _on_its_feet(operator: Operator) -> bool:
