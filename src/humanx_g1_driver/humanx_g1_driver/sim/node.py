@@ -23,6 +23,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from humanx_description.errors import UserError
+from humanx_g1_driver.realtime import raise_threads
 from humanx_g1_driver.sim.gantry import GantryState
 from humanx_g1_driver.sim.loop import SimLoop, Snapshot
 from humanx_g1_driver.sim.messages import TruthMessage, rigid_bodies, ros_time
@@ -212,6 +213,10 @@ def main() -> int:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 50)
+        # Whoever holds the interpreter while the millisecond thread waits for it must not be starved by other programs.
+        refusal = raise_threads(max(node.parameters.realtime_priority // 2, 0))
+        if refusal:
+            node.get_logger().warning(refusal)
         node.start()
         executor = SingleThreadedExecutor()
         executor.add_node(node)

@@ -21,7 +21,7 @@ class WorldConfig:
     """What can be chosen about the simulated robot."""
 
     actuation_delay_ms: int = 2
-    command_timeout_ms: int = 20
+    command_timeout_ms: int = 30
     silent_damping: float = 5.0  # N m s/rad, by the motor boards when commands stop
     noise: SensorNoise = field(default_factory=SensorNoise)
     gantry: bool = True
