@@ -1,7 +1,7 @@
 """What every extractor produces: the motion of a person as 24 named joints.
 
 Metres, seconds, z up, quaternions ``(w, x, y, z)``. A joint's orientation is the rotation, in the world, of its body
-part relative to the same part of a person in T-pose who faces +x (y to the left, z up). So the identity means "as in the
+part relative to the same part of a person in T-pose who faces +x (y to the left, z up). The identity means "as in the
 T-pose, facing +x" for every joint and every source.
 """
 

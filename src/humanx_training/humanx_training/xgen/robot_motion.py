@@ -84,8 +84,8 @@ class RobotMotion:
     def resample(self, fps: float) -> RobotMotion:
         """Return the motion at another rate.
 
-        Joints and root use splines that do not overshoot (a cubic spline would let planted feet creep and could leave the
-        joint limits), rotations the shortest arc.
+        Joints and root use splines that do not overshoot (a cubic spline would let planted feet creep and could leave
+        the joint limits), rotations the shortest arc.
         """
         if abs(fps - self.fps) < 1e-9:
             return self

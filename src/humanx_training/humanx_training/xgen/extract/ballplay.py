@@ -1,6 +1,6 @@
 """BallPlay ``.pt`` tensors (T, 337) at 60 fps: a person and a ball, both captured (SkillMimic's data).
 
-Columns: 0:3 root position, 3:6 root rotation, 9:165 the 52 joints' rotations (exponential maps, relative to the parent),
+Columns: 0:3 root position, 3:6 root rotation, 9:165 the 52 joints' rotations (exponential maps in the parent),
 165:324 the 53 bodies' positions, 324:327 ball position, 327:330 ball rotation, 336 contact of hands and ball. The
 skeleton is SMPL-X's at rest in T-pose; that its rotations chain like this was verified on the files: rotated back into
 the parent's frame, every bone is constant within 2 cm.
@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from humanx_description.errors import UserError
 from humanx_training.xgen import rotations as rot
 from humanx_training.xgen.extract.smpl_skeleton import BODY_AXES

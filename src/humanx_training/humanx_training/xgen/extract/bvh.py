@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
 from humanx_description.errors import UserError
 from humanx_training.xgen import rotations as rot
 from humanx_training.xgen.extract.ground import put_on_floor
@@ -135,7 +136,9 @@ def _hierarchy(path: Path, text: str) -> list[_Joint]:
     for joint in joints:
         wrong = [c for c in joint.channels if c not in kinds]
         if wrong:
-            raise UserError(f'{path}: joint {joint.name!r} has a channel {wrong[0]!r}; expected one of {sorted(kinds)}.')
+            raise UserError(
+                f'{path}: joint {joint.name!r} has a channel {wrong[0]!r}; expected one of {sorted(kinds)}.'
+            )
     if not joints or stack:
         raise UserError(f'{path}: the HIERARCHY section ends too early; expected closed braces.')
     return joints
@@ -197,13 +200,23 @@ def _match(path: Path, joints: list[_Joint]) -> dict[str, int]:
 
     for side, short in (('left', 'l'), ('right', 'r')):
         ankle = find(f'the {side} ankle', (f'(.*{side}|{short})(foot|ankle)', f'(foot|ankle)({side}|{short})'))
-        wrist = find(f'the {side} wrist', (f'(.*{side}|{short})(wrist)', f'(.*{side}|{short})(hand)', f'(wrist|hand)({side}|{short})'))
+        wrist = find(
+            f'the {side} wrist',
+            (f'(.*{side}|{short})(wrist)', f'(.*{side}|{short})(hand)', f'(wrist|hand)({side}|{short})'),
+        )
         knee, elbow = up(ankle), up(wrist)
         hip, shoulder = up(knee), up(elbow)
         if min(knee, elbow, hip, shoulder) < 0:
-            raise UserError(f'{path}: the {side} limbs are too short a chain; expected hip-knee-ankle and shoulder-elbow-wrist.')
+            raise UserError(
+                f'{path}: the {side} limbs are too short a chain; expected hip-knee-ankle and shoulder-elbow-wrist.'
+            )
         out |= {f'{side}_hip': hip, f'{side}_knee': knee, f'{side}_ankle': ankle, f'{side}_foot': child(ankle)}
-        out |= {f'{side}_shoulder': shoulder, f'{side}_elbow': elbow, f'{side}_wrist': wrist, f'{side}_hand': child(wrist)}
+        out |= {
+            f'{side}_shoulder': shoulder,
+            f'{side}_elbow': elbow,
+            f'{side}_wrist': wrist,
+            f'{side}_hand': child(wrist),
+        }
         out[f'{side}_collar'] = up(shoulder)
     out['neck'] = find('the neck', ('neck', 'neck1?', '.*neck'))
     out['head'] = find('the head', ('head', '.*head'))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+
 from humanx_description.errors import UserError
 from humanx_training.xgen import rotations as rot
 from humanx_training.xgen.extract.ground import put_on_floor

@@ -14,7 +14,9 @@ from humanx_training.xgen.extract.smpl import extract_smpl
 from humanx_training.xgen.extract.torch_file import load_torch
 from humanx_training.xgen.human_motion import HumanMotion, load_human_motion, read_npz
 
-SUFFIXES = '.npz (SMPL, SMPL-X), .pt (GVHMR, BallPlay), .bvh, .txt (DeepMimic) or a video (.mp4, .mov, .avi, .mkv, .webm)'
+SUFFIXES = (
+    '.npz (SMPL, SMPL-X), .pt (GVHMR, BallPlay), .bvh, .txt (DeepMimic) or a video (.mp4, .mov, .avi, .mkv, .webm)'
+)
 VIDEO_SUFFIXES = ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.gif')
 
 
@@ -29,7 +31,7 @@ class ExtractOptions:
     stop: float | None = None  # s
 
 
-def extract(path: Path, options: ExtractOptions = ExtractOptions()) -> HumanMotion:  # noqa: B008
+def extract(path: Path, options: ExtractOptions = ExtractOptions()) -> HumanMotion:
     """Read a person's motion from any of the supported sources."""
     path = Path(path)
     if not path.is_file():

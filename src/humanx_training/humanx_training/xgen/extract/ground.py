@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+
 from humanx_training.xgen.human_motion import JOINT, HumanMotion
 
 TOE_HEIGHT = 0.03  # m, of the toe joint above the floor when the foot stands

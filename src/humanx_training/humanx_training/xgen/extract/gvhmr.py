@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from humanx_description.errors import UserError
 from humanx_training.xgen.extract.ground import put_on_floor
 from humanx_training.xgen.extract.smpl import motion_from_pose

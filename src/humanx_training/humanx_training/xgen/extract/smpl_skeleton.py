@@ -42,7 +42,7 @@ Y_UP_TO_Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 def forward(local: np.ndarray, root_pos: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return joint positions (T, 24, 3) and rotations (T, 24, 3, 3) in the models' world.
 
-    ``local`` (T, 24, 3, 3): rotation of each joint relative to its parent. ``root_pos`` (T, 3): the model's translation,
+    ``local`` (T, 24, 3, 3): rotation of each joint in its parent. ``root_pos`` (T, 3): the model's translation,
     to which the rest position of the pelvis is added, as the body models do.
     """
     frames = len(local)

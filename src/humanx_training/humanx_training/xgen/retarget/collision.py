@@ -1,4 +1,4 @@
-"""Distances between the robot's own collision shapes (spheres and capsules) over all frames, and what keeps them apart."""
+"""Distances between the robot's own collision shapes (spheres, capsules) over all frames; what keeps them apart."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class SelfCollision:
         self._reach = np.linalg.norm(self._end - self._start, axis=1) / 2 + self.radius
 
     def distances(self, margin: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return the pairs nearer than ``margin`` (m): frame (K,), pair (K,), distance (K,), points (K, 3) on each axis.
+        """Return the pairs nearer than ``margin`` (m): frame (K,), pair (K,), distance (K,), axis points (K, 3).
 
         The kinematics must be up to date. Negative distances are penetrations.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mink
 import numpy as np
+
 from humanx_description.robot import DEFAULT_JOINT_POS, FOOT_BODIES
 from humanx_training.xgen import rotations as rot
 from humanx_training.xgen.retarget import limits

@@ -109,18 +109,18 @@ def body_frames(motion: HumanMotion) -> dict[str, np.ndarray]:
             level = rot.exp(-np.deg2rad(25.0) * sideways) @ along[..., None]
             out[f'{side}_foot'] = rot.frame_from_axes(level[..., 0], sideways, None)
         if given(f'{side}_wrist'):
-            out[f'{side}_hand'] = mats[:, JOINT[f'{side}_wrist']] @ _hand_axes(side)
+            out[f'{side}_hand'] = mats[:, JOINT[f'{side}_wrist']] @ hand_axes(side)
         else:
             along = joint(f'{side}_hand') - joint(f'{side}_elbow')
             out[f'{side}_hand'] = rot.frame_from_axes(along, np.cross(up, along), None)
     return out
 
 
-def _hand_axes(side: str) -> np.ndarray:
+def hand_axes(side: str) -> np.ndarray:
     """Return the robot hand's axes (x along the fingers, y to the left) in the person's T-pose.
 
-    In T-pose the left fingers point to +y and both palms to the floor. The G1's hand with all wrist joints at zero and the
-    forearm pointing forward has its palm turned inward (left hand: palm to -y, the thumb up).
+    In T-pose the left fingers point to +y and both palms to the floor. The G1's hand with the wrist joints at zero and
+    the forearm pointing forward has its palm turned inward (left hand: palm to -y, the thumb up).
     """
     if side == 'left':
         return np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])

@@ -1,6 +1,6 @@
 """Forward kinematics and Jacobians of the G1 for many frames at once.
 
-MuJoCo computes one configuration at a time; a refinement over a whole clip needs some hundred frames in every iteration.
+MuJoCo computes one configuration at a time; a refinement over a whole clip needs hundreds of frames in every iteration.
 These are the same quantities on numpy arrays over the frames (compared with MuJoCo in the tests). The 35 degrees of
 freedom are ordered as MuJoCo's: root position (world), root rotation (pelvis frame), 29 joints.
 """

@@ -14,7 +14,7 @@ SPEED_SHARE = 0.8  # of the motors' top speed
 KNEE_MIN = 0.12  # rad
 ELBOW_MAX = 1.35  # rad
 # The wrists turn far, but a person's do not, and wrists at their stops hold objects badly.
-WRIST_MAX = 1.2  # rad, pitch and yaw
+WRIST_MAX = 1.5  # rad, pitch and yaw
 
 
 def _bounds() -> tuple[np.ndarray, np.ndarray]:

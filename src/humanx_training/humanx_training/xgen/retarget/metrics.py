@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import mujoco
 import numpy as np
+
 from humanx_description.robot import FOOT_BODIES, JOINT_LOWER, JOINT_UPPER, VELOCITY_LIMIT
 from humanx_training.xgen import rotations as rot
 from humanx_training.xgen.retarget import terms

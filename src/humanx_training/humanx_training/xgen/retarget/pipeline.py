@@ -20,7 +20,6 @@ from humanx_training.xgen.retarget.refine import RefineConfig, RefineReport, ref
 from humanx_training.xgen.retarget.stance import balanced_stance
 from humanx_training.xgen.robot_motion import RobotMotion
 
-
 MAX_TRIMS = 3
 
 

@@ -1,12 +1,13 @@
 """The timeline of a retargeted clip and where the feet stand: stance, entry, the person's motion, exit, stance.
 
 Frames of the plan: two frozen frames of the stance before, the entry, the clip, the exit, two frozen frames of the
-stance after. Every frame says for both feet whether they stand, and where; a foot that is in the air at the clip's first
-or last frame steps there from, or to, a place beside the other one.
+stance after. Every frame says for both feet whether they stand, and where; a foot that is in the air at the
+clip's first or last frame steps there from, or to, a place beside the other one.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,7 +146,7 @@ def _over_gaps(values: np.ndarray, fps: float) -> np.ndarray:
         return np.zeros_like(values)
     out = values.copy()
     out[: known[0]], out[known[-1] + 1 :] = values[known[0]], values[known[-1]]
-    for a, b in zip(known[:-1], known[1:]):
+    for a, b in itertools.pairwise(known):
         if b - a > 1:
             share = _smooth(np.arange(1, b - a) / (b - a))
             out[a + 1 : b] = values[a] + share * (values[b] - values[a])
@@ -218,8 +219,8 @@ def trim_unreachable(kin: Kinematics, plan: Plan, poses: Pose) -> bool:
     """Shorten stances where the robot's leg does not reach: the foot lifts a little earlier, or lands a little later.
 
     A person leaps farther than the G1's legs span, so at the moment of the change one foot cannot be flat on its place.
-    Frames at the ends of a stance in which the sole is off by more than ``TRIM_TILT`` or ``TRIM_PLACE`` become swing, at
-    most ``TRIM_LONGEST`` seconds. Returns whether anything changed.
+    Frames at the ends of a stance in which the sole is off by more than ``TRIM_TILT`` or ``TRIM_PLACE`` become swing,
+    at most ``TRIM_LONGEST`` seconds. Returns whether anything changed.
     """
     kin.update(poses)
     changed = False

@@ -1,4 +1,4 @@
-"""The whole motion at once: keypoints, planted feet, balance, smoothness and limits weighed in one least-squares problem.
+"""The whole motion at once: keypoints, planted feet, balance, smoothness, limits weighed in one least-squares problem.
 
 Gauss-Newton with damping; joint ranges are kept exactly by holding a joint at its stop while the cost pushes it
 outward. Per-frame IK cannot weigh a planted foot against the frames before and after it; this can, and costs less than
@@ -113,7 +113,7 @@ class _Problem:
         pull = np.where(self.on_clip > 0, 1 / tol.posture, 1 / 0.3)[:, None] * np.ones(29)
         for side in SIDES:
             for joint in ('wrist_pitch', 'wrist_yaw', 'wrist_roll'):
-                pull[plan.clip, JOINT_INDEX[f'{side}_{joint}_joint']] = 1 / 0.8
+                pull[plan.clip, JOINT_INDEX[f'{side}_{joint}_joint']] = 1 / 1.2
             for joint in ('hip_yaw', 'shoulder_yaw'):
                 pull[plan.clip, JOINT_INDEX[f'{side}_{joint}_joint']] = 1 / 1.0
         pull[plan.clip, JOINT_INDEX['waist_roll_joint']] = 1 / 0.5
@@ -173,8 +173,8 @@ class _Problem:
         kin, feet, tol = self.kin, self.plan.feet, self.config.tolerances
         body = FOOT_BODIES[side]
         planted, hard = feet.planted[:, side], self.stiffness
-        # A standing foot is held by the origin of its last link (on a level sole, straight below the ankle); a swinging one
-        # by its ankle, because the sole may tilt about it.
+        # A standing foot is held by the origin of its last link (straight below the ankle when level); a swinging one
+        # by the same point, loosely, because the sole may tilt about it.
         target = feet.pos[:, side] + feet.mat[:, side] @ SOLE_BELOW_ANKLE
         terms.body_pos(eq, kin, body, np.zeros(3), target, np.where(planted, hard / tol.plant_pos, 1 / tol.swing_pos))
         terms.body_rot(eq, kin, body, feet.mat[:, side], np.where(planted, hard / tol.plant_rot, 1 / tol.swing_rot))

@@ -15,7 +15,7 @@ NOMINAL_HEIGHT = 0.755  # m, pelvis above the floor
 
 
 def balanced_stance(kin: Kinematics, feet_pos: np.ndarray, feet_mat: np.ndarray) -> Pose:
-    """Return one pose: default-like, both soles flat on their places, the centre of mass over the middle of the support.
+    """Return one pose: default-like, both soles flat on their places, the centre of mass over the support's middle.
 
     ``feet_pos`` (2, 3) m: ankle pitch axes; ``feet_mat`` (2, 3, 3): level soles.
     """

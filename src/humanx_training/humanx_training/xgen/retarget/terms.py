@@ -1,6 +1,6 @@
 """Residuals of the refinement: each is one line of the cost, a free function that adds to the normal equations.
 
-Every residual is divided by its tolerance, the size of error that costs 1/2; tolerances are fields of :class:`Tolerances`.
+Every residual is divided by its tolerance, the size of error that costs 1/2; tolerances are in :class:`Tolerances`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Tolerances:
     hand: float = 0.025
     hand_rot: float = 0.5
     posture: float = 1.5
-    joint_acc: float = 120.0
+    leg_acc: float = 200.0
+    arm_acc: float = 300.0
+    wrist_acc: float = 600.0
     root_acc: float = 8.0
     root_rot_acc: float = 60.0
     joint_vel: float = 0.5
@@ -95,8 +97,10 @@ def posture(eq: NormalEquations, joints: np.ndarray, rest: np.ndarray, weight: n
 def smooth(eq: NormalEquations, kin: Kinematics, fps: float, tol: Tolerances) -> None:
     """Second differences of root and joints are small: accelerations (m/s^2, rad/s^2) over their tolerances."""
     pose = kin.pose
-    weight = np.full(NUM_DOF, fps**2 / tol.joint_acc)
+    weight = np.full(NUM_DOF, fps**2 / tol.leg_acc)
     weight[:3], weight[3:6] = fps**2 / tol.root_acc, fps**2 / tol.root_rot_acc
+    weight[21:35] = fps**2 / tol.arm_acc
+    weight[[25, 26, 27, 32, 33, 34]] = fps**2 / tol.wrist_acc
     turn = rot.log(rot.transpose(pose.mat[:-1]) @ pose.mat[1:])
     second = np.concatenate(
         [np.diff(pose.pos, 2, axis=0), np.diff(turn, axis=0), np.diff(pose.joints, 2, axis=0)], axis=1
@@ -147,7 +151,7 @@ def support_intervals(
 
 
 def outside(points: np.ndarray, polygon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the vectors (K, 2) from a polygon's nearest points to ``points`` (zero inside) and their Jacobians (K, 2, 2).
+    """Return the vectors (K, 2) from a polygon to ``points`` (zero inside) and their Jacobians (K, 2, 2).
 
     ``polygon`` (P, 2) m is convex and counter-clockwise.
     """
