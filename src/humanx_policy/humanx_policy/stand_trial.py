@@ -35,6 +35,14 @@ class Push:
         return cls((speed * np.cos(angle), speed * np.sin(angle)), rng.uniform(1, 3))
 
 
+@dataclass(frozen=True)
+class StandTrial:
+    """How a trial ended: upright, and how far (m) the pelvis moved from the start in the horizontal."""
+
+    upright: bool
+    drift: float
+
+
 def settle_qpos(qpos: np.ndarray) -> np.ndarray:
     """Return a standing start (36,): the default joints at the height of ``qpos``."""
     out = np.array(qpos)
@@ -42,7 +50,7 @@ def settle_qpos(qpos: np.ndarray) -> np.ndarray:
     return out
 
 
-def fall_free(
+def run_trial(
     runtime: PolicyRuntime,
     start: np.ndarray,
     push: Push,
@@ -50,16 +58,18 @@ def fall_free(
     seed: int,
     duration: float = 10.0,
     noise: float = 1.0,
+    friction: float | None = None,
+    payload: float = 0.0,
     state_age: float = 0.003,
     delay: float = 0.003,
-) -> bool:
-    """Return whether the robot is upright for ``duration`` s.
+) -> StandTrial:
+    """Return how the robot fares for ``duration`` s.
 
     The policy sees states ``state_age`` s old, its targets act ``delay`` s later. ``noise`` scales
     sensor noise with standard deviations of 0.05 rad/s (gyro), 0.01 (gravity), 0.003 rad and 0.15
     rad/s (joints).
     """
-    model, controller = scene(timestep=TIMESTEP), PolicyController(runtime)
+    model, controller = _model(friction, payload), PolicyController(runtime)
     data = mujoco.MjData(model)
     rng = np.random.default_rng(seed)
     data.qpos[:] = start
@@ -80,8 +90,18 @@ def fall_free(
         data.ctrl[:] = commands.popleft()
         mujoco.mj_step(model, data)
         if step % every == 0 and _fallen(data.qpos):
-            return False
-    return True
+            return StandTrial(False, float('inf'))
+    return StandTrial(True, float(np.linalg.norm(data.qpos[:2] - start[:2])))
+
+
+def _model(friction: float | None, payload: float) -> mujoco.MjModel:
+    model = scene(timestep=TIMESTEP)
+    if friction is not None:
+        feet = [model.body(name).id for name in robot.FOOT_BODIES]
+        model.geom_friction[np.isin(model.geom_bodyid, feet), 0] = friction
+    model.body_mass[model.body(robot.TORSO_BODY).id] += payload
+    mujoco.mj_setConst(model, mujoco.MjData(model))
+    return model
 
 
 def _measure(pose: np.ndarray, velocity: np.ndarray, rng: np.random.Generator, noise: float) -> RobotSample:
