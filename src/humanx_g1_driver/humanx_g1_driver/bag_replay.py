@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import rclpy
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
@@ -14,10 +15,13 @@ from humanx_g1_driver.message_class import message_class
 # Of no use a second time: they speak of nodes that no longer run.
 NOT_REPLAYED = ('/parameter_events', '/rosout')
 _COMMANDS = '/humanx/joint_targets'
+_LOOK_S = 0.2  # between two looks for a driver while commands are replayed
 
 
-def replay(path: Path, *, rate: float = 1.0, topics: list[str] | None = None, discovery_s: float = 1.5) -> int:
+def replay(path: Path, *, rate: float = 1.0, topics: list[str] | None = None, discovery_s: float = 2.0) -> int:
     """Publish the bag's messages; return how many. ``rate`` 2 is twice as fast.
+
+    ``discovery_s`` is how long publishers and listeners are given to find each other before the first message.
 
     Refuses to publish joint targets where a driver listens to them: a replay must never move a robot.
     """
@@ -61,11 +65,25 @@ def _publish(node: Node, reader, wanted: list, rate: float, discovery_s: float) 
             )
         publishers[_COMMANDS] = node.create_publisher(message_class(commands.msgtype), _COMMANDS, 10)
     count, first, began = 0, None, time.monotonic()
+    looked = began
     for connection, stamp, data in reader.messages(connections=wanted):
         first = stamp if first is None else first
         ahead = (stamp - first) * 1e-9 / rate - (time.monotonic() - began)
         if ahead > 0:
             time.sleep(ahead)
+        if commands is not None and time.monotonic() - looked > _LOOK_S:
+            looked = time.monotonic()
+            _refuse_driver(node)
         publishers[connection.topic].publish(bytes(data))
         count += 1
+    # Leaving at once would take the last messages along.
+    for publisher in publishers.values():
+        publisher.wait_for_all_acked(Duration(seconds=2.0))
     return count
+
+
+def _refuse_driver(node: Node) -> None:
+    if any(info.node_name == 'g1_driver' for info in node.get_subscriptions_info_by_topic(_COMMANDS)):
+        raise UserError(
+            f'a driver listens to {_COMMANDS}; expected none while a bag is replayed (or a choice of --topics).'
+        )

@@ -40,6 +40,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         parser.set_defaults(run=function)
     replay.add_argument('--rate', type=float, default=1.0, metavar='R', help='2: twice as fast (default 1)')
     replay.add_argument('--topics', nargs='+', metavar='TOPIC', help='only these topics')
+    replay.add_argument('--wait', type=float, default=2.0, metavar='S', help='for listeners to be found (default 2)')
     film.add_argument('--out', type=Path, required=True, metavar='FILE', help='MP4 to write')
 
 
@@ -123,7 +124,7 @@ def run_replay(args: argparse.Namespace) -> int:
     """Publish a bag again."""
     from humanx_g1_driver.bag_replay import replay
 
-    count = replay(args.path, rate=args.rate, topics=args.topics)
+    count = replay(args.path, rate=args.rate, topics=args.topics, discovery_s=max(args.wait, 0.0))
     print(f'{count} messages published')
     return 0
 

@@ -175,7 +175,11 @@ def _first_session(skill: str, seed: int, policy_file: str) -> Session:
 
 def main() -> int:
     """Record until interrupted; returns 2 for bad parameters, 1 if writing failed."""
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # rclpy names no common base for what a bad YAML file or argument raises
+        print(f'The ROS arguments are wrong: {str(error).splitlines()[0]}', file=sys.stderr)
+        return 2
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

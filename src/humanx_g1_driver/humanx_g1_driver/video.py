@@ -139,7 +139,7 @@ def _read_stl(path: Path) -> np.ndarray | None:
 
 
 def _cluster(triangles: np.ndarray, cell: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return vertices (V, 3) and faces (F, 3) with the vertices of each cube of edge ``cell`` merged into their mean."""
+    """Return vertices (V, 3) and faces (F, 3): those in each cube of edge ``cell`` are merged into their mean."""
     points = triangles.reshape(-1, 3).astype(np.float64)
     _, index, count = np.unique(
         np.floor(points / cell).astype(np.int64), axis=0, return_inverse=True, return_counts=True

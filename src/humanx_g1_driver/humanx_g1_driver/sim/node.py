@@ -204,7 +204,11 @@ def main() -> int:
     sys.setswitchinterval(1e-4)
     node = None
     # Own handlers: rclpy's would pull the context away under the publishing thread.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # rclpy names no common base for what a bad YAML file or argument raises
+        print(f'The ROS arguments are wrong: {str(error).splitlines()[0]}', file=sys.stderr)
+        return 2
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
