@@ -11,7 +11,69 @@ from humanx_description.errors import UserError
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     """Add the commands of XMimic to the ``humanx`` command."""
+    _register_train(subparsers)
+    _register_export(subparsers)
     _register_eval(subparsers)
+
+
+def _register_train(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser('train', help='train a teacher on clips, or a student from teachers')
+    parser.add_argument('kind', choices=('teacher', 'student'))
+    parser.add_argument('--skill', required=True, help='name of a skill, or its file')
+    parser.add_argument('--clips', nargs='+', help="clip files or folders; default: the skill's")
+    parser.add_argument('--teacher', choices=('ppo', 'mpc'), default='ppo', help='kind of teacher')
+    parser.add_argument('--teacher-from', nargs='+', default=[], metavar='FILE', help="a student's teachers (.pt)")
+    parser.add_argument('--dagger', type=int, default=0, metavar='N', help='iterations of DAgger before PPO')
+    parser.add_argument('--sim', choices=('mujoco', 'mujoco_warp', 'isaacgym'), default='mujoco')
+    parser.add_argument('--mode', choices=('nep', 'mocap'), help="what the student perceives; default: the skill's")
+    parser.add_argument('--body-only', action='store_true', help='NEP: leave the clips\' object out of the simulation')
+    parser.add_argument('--envs', type=int, help='environments')
+    parser.add_argument('--iterations', type=int, help='PPO iterations')
+    parser.add_argument('--seed', type=int)
+    parser.add_argument('--preset', default='xmimic', help='method: xmimic, skillmimic, hdmi, base, +di, +it, ...')
+    parser.add_argument('--scale', default='laptop', help='size: laptop, or paper')
+    parser.add_argument('--set', nargs='+', default=[], metavar='KEY=VALUE', help='settings, as in ppo.epochs=5')
+    parser.add_argument('--resume', action='store_true', help='continue the training in --out')
+    parser.add_argument('--out', type=Path, help='folder of the run; default: out/<skill>_<kind>')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--threads', type=int, default=1, help="torch's threads; small tensors run best on one")
+    parser.set_defaults(run=run_train)
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train; the model-based teacher has its own command."""
+    if args.kind == 'teacher' and args.teacher == 'mpc':
+        from humanx_training.xmimic.mpc import command  # type: ignore[attr-defined]
+
+        return command.run(args)
+    from humanx_training.xmimic import train_command
+
+    return train_command.run(args)
+
+
+def _register_export(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser('export', help="write a student's policy file (.onnx)")
+    parser.add_argument('checkpoint', type=Path, help='checkpoint of a student (.pt)')
+    parser.add_argument('--out', type=Path, required=True, help='policy file to write')
+    parser.add_argument('--measured', type=Path, help='JSON report of humanx eval to carry along')
+    parser.set_defaults(run=run_export)
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Export a checkpoint and check that the file computes the same."""
+    import json
+
+    from humanx_training.xmimic.export import export_checkpoint
+
+    measured = None
+    if args.measured:
+        try:
+            measured = json.loads(args.measured.read_text())
+        except (OSError, ValueError):
+            raise UserError(f'{args.measured}: is not readable JSON; expected a report of humanx eval.') from None
+    difference = export_checkpoint(args.checkpoint, args.out, measured=measured)
+    print(f'wrote {args.out}; largest relative difference from torch {difference:.1e}')
+    return 0
 
 
 def _register_eval(subparsers: argparse._SubParsersAction) -> None:

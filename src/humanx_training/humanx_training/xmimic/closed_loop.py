@@ -223,7 +223,9 @@ class _Batch:
             broken |= bad
             last = np.where(bad[:, None], 0.0, action).astype(np.float64)
             self._push(now)
-            sim.step(ob.joint_targets(last, meta.default_joint_pos, meta.action_scale), self.substeps)
+            targets = ob.joint_targets(last, meta.default_joint_pos, meta.action_scale)
+            # As the driver does: targets beyond a joint's range are clamped.
+            sim.step(np.clip(targets, robot.JOINT_LOWER, robot.JOINT_UPPER), self.substeps)
             # Who lies on the floor stays there: save the time.
             b.finite &= (b.qpos[:, 2] > _FALLEN_HEIGHT) & ~broken
             if not b.finite.any():

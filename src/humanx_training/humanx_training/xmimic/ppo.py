@@ -1,0 +1,187 @@
+"""PPO of rsl-rl with what the paper adds: behaviour cloning on a teacher's mean actions (eq. 4) and a motion prior.
+
+L = L_PPO + bc_coef * mean ||mu_student(o) - mu_teacher(s)||^2. Beyond that: a learning rate of the critic's own, since
+the rule that holds the KL divergence would starve it; normalisers that stand still during a rollout, so that stored
+log-probabilities are those of the policy that acted; and a stop on the first non-finite loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rsl_rl.algorithms import PPO
+from rsl_rl.models import MLPModel
+from rsl_rl.storage import RolloutStorage
+from tensordict import TensorDict
+from torch import nn
+
+from humanx_training.xmimic.config import PpoConfig
+
+
+class NonFiniteError(RuntimeError):
+    """A loss, reward or observation was not finite; ``where`` says which."""
+
+    def __init__(self, where: str) -> None:
+        """Name the quantity."""
+        super().__init__(f'{where} is not finite')
+        self.where = where
+
+
+@dataclass
+class Distributed:
+    """This process among all (torchrun); a world of one does nothing."""
+
+    rank: int = 0
+    world: int = 1
+
+    def mapping(self) -> dict[str, int] | None:
+        """Return rsl-rl's configuration, None for a single process."""
+        return None if self.world == 1 else {'global_rank': self.rank, 'world_size': self.world}
+
+
+def make_model(obs: TensorDict, group: str, outputs: int, config: PpoConfig, *, actor: bool) -> MLPModel:
+    """Return an rsl-rl network on one observation group, Gaussian when it acts."""
+    distribution = None
+    if actor:
+        distribution = {
+            'class_name': 'rsl_rl.modules.distribution.GaussianDistribution', 'init_std': config.init_std,
+            'std_type': 'log', 'learn_std': not config.fixed_std,
+        }
+    model = MLPModel(
+        obs, {'set': [group]}, 'set', outputs, hidden_dims=config.hidden, activation=config.activation,
+        obs_normalization=True, distribution_cfg=distribution,
+    )
+    if actor:
+        # Small first actions: a residual policy begins as the reference itself.
+        with torch.no_grad():
+            model.mlp[-1].weight.mul_(0.1)
+            model.mlp[-1].bias.zero_()
+    return model
+
+
+class XMimicPPO(PPO):
+    """See the module. ``bc_coef`` above 0 needs a ``teacher_action`` entry in the observations."""
+
+    def __init__(
+        self, actor: MLPModel, critic: MLPModel, storage: RolloutStorage, config: PpoConfig, *,
+        bc_coef: float = 0.0, distributed: Distributed | None = None, device: str = 'cpu',
+    ) -> None:
+        """Give actor and critic optimiser groups of their own."""
+        distributed = distributed or Distributed()
+        super().__init__(
+            actor, critic, storage, num_learning_epochs=config.epochs, num_mini_batches=config.mini_batches,
+            clip_param=config.clip, gamma=config.gamma, lam=config.lam, value_loss_coef=config.value_coef,
+            entropy_coef=config.entropy, learning_rate=config.learning_rate, max_grad_norm=config.max_grad_norm,
+            desired_kl=config.desired_kl, device=device, multi_gpu_cfg=distributed.mapping(),
+        )
+        self.config, self.bc_coef = config, bc_coef
+        self.distributed = distributed
+        self.iteration = 0
+        self.optimizer = torch.optim.Adam([
+            {'params': [p for p in actor.parameters() if p.requires_grad], 'lr': config.learning_rate},
+            {'params': list(critic.parameters()), 'lr': config.critic_learning_rate},
+        ])  # fmt: skip
+
+    def process_env_step(
+        self, obs: TensorDict, rewards: torch.Tensor, dones: torch.Tensor, extras: dict[str, torch.Tensor]
+    ) -> None:
+        """Store a transition; time-outs are bootstrapped with the critic's value."""
+        if not bool(torch.isfinite(rewards).all()):
+            raise NonFiniteError('the reward')
+        self.transition.rewards = rewards + self.gamma * self.transition.values.squeeze(1) * extras['time_outs']
+        self.transition.dones = dones
+        self.storage.add_transition(self.transition)
+        self.transition.clear()
+
+    def update_normalizers(self) -> None:
+        """Learn observation statistics from the rollout, after the update that used the old ones."""
+        flat = self.storage.observations.flatten(0, 1)
+        self._raw_actor.train()
+        self._raw_critic.train()
+        for model in (self._raw_actor, self._raw_critic):
+            model.update_normalization(flat)
+        if self.distributed.world > 1:
+            # Everybody goes on with the mean of the statistics.
+            for model in (self._raw_actor, self._raw_critic):
+                for buffer in model.obs_normalizer.buffers():
+                    if buffer.dtype.is_floating_point:
+                        torch.distributed.all_reduce(buffer)
+                        buffer /= self.distributed.world
+
+    def losses(self, batch: RolloutStorage.Batch) -> dict[str, torch.Tensor]:
+        """Return surrogate, value, entropy, KL divergence and behaviour-cloning loss of a mini-batch."""
+        self.actor(batch.observations, stochastic_output=True)
+        log_prob = self.actor.get_output_log_prob(batch.actions)
+        values = self.critic(batch.observations)
+        advantages = batch.advantages.squeeze(-1)
+        ratio = torch.exp(log_prob - batch.old_actions_log_prob.squeeze(-1))
+        clipped = ratio.clamp(1.0 - self.clip_param, 1.0 + self.clip_param)
+        near = batch.values + (values - batch.values).clamp(-self.clip_param, self.clip_param)
+        value = torch.max((values - batch.returns).square(), (near - batch.returns).square()).mean()
+        out = {
+            'surrogate': -torch.min(advantages * ratio, advantages * clipped).mean(),
+            'value': value,
+            'entropy': self.actor.output_entropy.mean(),
+            'kl': self.actor.get_kl_divergence(
+                batch.old_distribution_params, tuple(p.detach() for p in self.actor.output_distribution_params)
+            ).mean(),
+        }
+        if self.bc_coef > 0:
+            out['bc'] = bc_loss(self.actor.output_mean, batch.observations['teacher_action'])
+        return out
+
+    def update(self) -> dict[str, float]:
+        """Run all epochs over the stored rollout; return mean losses."""
+        sums: dict[str, float] = {}
+        count = 0
+        warming = self.iteration < self.config.critic_warmup
+        for batch in self.storage.mini_batch_generator(self.num_mini_batches, self.num_learning_epochs):
+            losses = self.losses(batch)
+            self._adapt_learning_rate(losses['kl'].detach())
+            policy = losses['surrogate'] - self.entropy_coef * losses['entropy']
+            if 'bc' in losses:
+                policy = policy + self.bc_coef * losses['bc']
+            loss = self.value_loss_coef * losses['value'] + (0.0 * policy if warming else policy)
+            if not bool(torch.isfinite(loss)):
+                raise NonFiniteError(next(k for k, v in losses.items() if not bool(torch.isfinite(v))))
+            self.optimizer.zero_grad()
+            loss.backward()
+            if self.is_multi_gpu:
+                self.reduce_parameters()
+            nn.utils.clip_grad_norm_(self.actor.parameters(), self.max_grad_norm)
+            nn.utils.clip_grad_norm_(self.critic.parameters(), self.max_grad_norm)
+            self.optimizer.step()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+            count += 1
+        self.update_normalizers()
+        self.storage.clear()
+        self.iteration += 1
+        return {f'loss/{name}': value / count for name, value in sums.items()}
+
+    def _adapt_learning_rate(self, kl: torch.Tensor) -> None:
+        """Hold the KL divergence of an update near its wanted value through the actor's learning rate alone."""
+        if self.distributed.world > 1:
+            torch.distributed.all_reduce(kl)
+            kl = kl / self.distributed.world
+        if kl > 2.0 * self.desired_kl:
+            self.learning_rate = max(1e-5, self.learning_rate / 1.5)
+        elif 0.0 < kl < 0.5 * self.desired_kl:
+            self.learning_rate = min(self.config.max_learning_rate, self.learning_rate * 1.5)
+        self.optimizer.param_groups[0]['lr'] = self.learning_rate
+
+    def state(self) -> dict[str, Any]:
+        """Return everything an exact continuation needs."""
+        return {**self.save(), 'learning_rate': self.learning_rate, 'iteration': self.iteration}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state`."""
+        self.load(state, None, strict=True)
+        self.learning_rate, self.iteration = state['learning_rate'], state['iteration']
+
+
+def bc_loss(mean: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Return the mean over samples of the squared distance of mean actions, eq. 4: (M, 29) twice to a scalar."""
+    return (mean - teacher).square().sum(-1).mean()

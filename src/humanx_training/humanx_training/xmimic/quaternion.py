@@ -1,0 +1,60 @@
+"""Quaternions ``(..., 4)``, w first, on torch tensors."""
+
+from __future__ import annotations
+
+import torch
+
+
+def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the Hamilton product ``a b``."""
+    aw, ax, ay, az = a.unbind(-1)
+    bw, bx, by, bz = b.unbind(-1)
+    return torch.stack(
+        [
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ],
+        -1,
+    )
+
+
+def conjugate(q: torch.Tensor) -> torch.Tensor:
+    """Return the inverse rotation."""
+    return torch.cat([q[..., :1], -q[..., 1:]], -1)
+
+
+def angle(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the angle (...) in rad, 0 to pi, between two rotations."""
+    dot = (a * b).sum(-1).abs()
+    # atan2 keeps its accuracy at small angles, where acos loses it.
+    sine = (a - b).norm(dim=-1).minimum((a + b).norm(dim=-1)) * 0.5
+    return 4.0 * torch.atan2(sine, (1.0 + dot).clamp(min=1e-9).mul(0.5).sqrt())
+
+
+def rotate(q: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Return ``v`` (..., 3) rotated by ``q`` (..., 4)."""
+    w, u = q[..., :1], q[..., 1:]
+    t = 2.0 * torch.linalg.cross(u, v)
+    return v + w * t + torch.linalg.cross(u, t)
+
+
+def rotate_inverse(q: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Return ``v`` (..., 3) rotated by the inverse of ``q`` (..., 4)."""
+    return rotate(conjugate(q), v)
+
+
+def exp(rotvec: torch.Tensor) -> torch.Tensor:
+    """Return the quaternion of a rotation vector (rad)."""
+    size = rotvec.norm(dim=-1, keepdim=True)
+    half = 0.5 * size
+    return torch.cat([torch.cos(half), 0.5 * torch.sinc(half / torch.pi) * rotvec], -1)
+
+
+def heading(q: torch.Tensor) -> torch.Tensor:
+    """Return the rotation about z that has the yaw of ``q``."""
+    w, x, y, z = q.unbind(-1)
+    half = 0.5 * torch.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+    zero = torch.zeros_like(half)
+    return torch.stack([half.cos(), zero, zero, half.sin()], -1)
