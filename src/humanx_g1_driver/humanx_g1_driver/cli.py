@@ -70,11 +70,7 @@ def run_trial(args: argparse.Namespace) -> int:
         except TrialError as error:
             print_error(error)
             return 1
-        if args.video:
-            from humanx_g1_driver.video import render_bag
-
-            frames = render_bag(Path(data['results'][0]['bag']), args.video.resolve())
-            print(f'film: {args.video} ({frames} frames)')
+        first_bag = Path(data['results'][0]['bag'])
         if not args.record:
             for result in data['results']:
                 result['bag'] = ''
@@ -85,6 +81,11 @@ def run_trial(args: argparse.Namespace) -> int:
             f'{data["successes"]} of {args.trials} trials succeeded: {100 * data["success_rate"]:.0f} % '
             f'(95 % interval {100 * low:.0f} to {100 * high:.0f} %)' + (f'; bags in {directory}' if args.record else '')
         )
+        if args.video:
+            from humanx_g1_driver.video import render_bag
+
+            frames = render_bag(first_bag, args.video.resolve())
+            print(f'film: {args.video} ({frames} frames)')
         return 0
     finally:
         if not args.record:

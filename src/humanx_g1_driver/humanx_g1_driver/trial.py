@@ -6,6 +6,7 @@ does (stand, wait for the gantry to let go, run), lets the robot stand afterward
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import json
 import os
@@ -63,6 +64,7 @@ class TrialResult:
     returns: int = 0
     launches: int = 0
     real_time_factor: float = 0.0
+    policy_sha256: str = ''
     driver: dict[str, float] = field(default_factory=dict)
 
 
@@ -192,7 +194,13 @@ class Trials:
             parameters={'directory': str(bag), 'seed': seed, 'skill': self._skill.name},
         )
         recorder = subprocess.Popen(
-            command(spec), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command(spec),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for this process, which lets the recorder close its bag
+            preexec_fn=_stop_with_parent,
         )
 
         def ready() -> bool:
@@ -268,10 +276,11 @@ class Trials:
         try:
             judged = judge_bag(bag)
         except UserError as error:
-            return TrialResult(seed, False, _NOTHING, str(bag), {'error': 1.0}, driver=driver_timing(bag)) if (
-                'never was in RUN' in str(error)
-            ) else TrialResult(seed, False, str(error), str(bag))
+            never = 'never was in RUN' in str(error)
+            return TrialResult(seed, False, _NOTHING if never else str(error), str(bag))
         first = judged[0]
+        with open_bag(bag) as reader:
+            sha = read_session(reader).policy_sha256
         returns = 0
         for run in judged:
             if not run.verdict.success:
@@ -287,6 +296,7 @@ class Trials:
             returns=returns,
             launches=max(run.launch for run in judged),
             real_time_factor=first.real_time_factor,
+            policy_sha256=sha,
             driver=driver_timing(bag),
         )
 
@@ -303,6 +313,11 @@ class Trials:
 
     def _pause(self, seconds: float) -> None:
         self._wait(lambda: False, seconds)
+
+
+def _stop_with_parent() -> None:
+    """In the child: should this process be killed, the kernel interrupts the recorder, which then closes its bag."""
+    ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
 
 
 _NOTHING = 'the skill never ran'
@@ -348,16 +363,12 @@ def summary(options: TrialOptions, results: list[TrialResult], started: str) -> 
     successes = sum(result.success for result in results)
     low, high = wilson(successes, len(results))
     chosen = {key: value for key, value in asdict(options).items() if key not in ('directory', 'parameters')}
-    sha = ''
-    if results and Path(results[0].bag).is_dir():
-        with open_bag(Path(results[0].bag)) as reader:
-            sha = read_session(reader).policy_sha256
     return {
         'format_version': 1,
         'started': started,
         **chosen,
         'parameters': list(options.parameters),
-        'policy_sha256': sha,
+        'policy_sha256': next((r.policy_sha256 for r in results if r.policy_sha256), ''),
         'successes': successes,
         'success_rate': successes / len(results) if results else None,
         'success_rate_wilson_95': [low, high],

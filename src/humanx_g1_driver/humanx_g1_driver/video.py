@@ -15,13 +15,14 @@ from humanx_g1_driver.bag_judge import TRUTH_TOPIC, skill_of
 from humanx_g1_driver.bag_read import messages, open_bag, read_session
 
 FPS = 25
+LEAD_S = 2.0  # shown of what came before RUN
 # Vertices of the robot's meshes closer than this become one: 393,000 triangles become 40,000, which a software
 # renderer draws with shadows at 8 frames a second instead of 1; at this size nobody sees it.
 _CELL = 0.009  # m
 
 
 def render_bag(path: Path, out: Path, *, width: int = 640, height: int = 480, max_seconds: float = 60.0) -> int:
-    """Write the ground truth of a bag as MP4 (H.264); return the number of frames.
+    """Write the ground truth of a bag as MP4 (H.264), from two seconds before RUN; return the number of frames.
 
     Raises :class:`UserError` for a bag without ground truth, an output that is not ``.mp4`` or a machine that cannot
     render. The file appears only when it is whole.
@@ -31,11 +32,12 @@ def render_bag(path: Path, out: Path, *, width: int = 640, height: int = 480, ma
     with open_bag(path) as reader:
         skill = skill_of(read_session(reader), path)
         samples = [
-            (m.sim_time, np.array(m.qpos), _caption(m)) for _, m in messages(reader, TRUTH_TOPIC)
+            (m.sim_time, np.array(m.qpos), _caption(m), m.since_run) for _, m in messages(reader, TRUTH_TOPIC)
         ]  # fmt: skip
     if not samples:
         raise UserError(f'{path}: holds no ground truth ({TRUTH_TOPIC}); nothing can be rendered.')
-    frames = _resample(samples, max_seconds)
+    began = next((time for time, _, _, since_run in samples if since_run >= 0), samples[0][0])
+    frames = _resample([entry[:3] for entry in samples if entry[0] >= began - LEAD_S], max_seconds)
     _encode(skill, frames, out, width, height)
     return len(frames)
 

@@ -1,0 +1,98 @@
+"""``humanx trial``: what it refuses before anything starts, and its summary."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('humanx_msgs', reason='the message packages are not built')
+pytestmark = pytest.mark.ros
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from bag_factory import write_trial  # noqa: E402
+
+from humanx_g1_driver.trial import TrialOptions, TrialResult, graph_nodes, summary, write_json  # noqa: E402
+from humanx_g1_driver.trial_report import driver_timing  # noqa: E402
+from humanx_g1_driver.video import render_bag  # noqa: E402
+
+
+def options(tmp_path: Path, **chosen: object) -> TrialOptions:
+    return TrialOptions(**{'mode': 'nep', 'skill': 'stand', 'trials': 2, 'seed': 5, 'directory': tmp_path, **chosen})
+
+
+def test_the_simulated_mocap_gets_what_was_asked_for(tmp_path: Path) -> None:
+    nodes = graph_nodes(options(tmp_path, dropout=0.1, burst=10, loss='gap', balls=3, generalise=True))
+    sim = next(node for node in nodes if node.name == 'sim_g1')
+    assert sim.parameters['mocap.dropout'] == 0.1
+    assert sim.parameters['mocap.burst'] == 10
+    assert sim.parameters['mocap.loss'] == 'gap'
+    assert sim.parameters['balls'] == 3
+    assert sim.parameters['generalise'] is True
+    assert sim.parameters['seed'] == 5
+    assert not any(node.name == 'recorder' for node in nodes)
+
+
+def test_summary_has_rate_interval_and_every_trial(tmp_path: Path) -> None:
+    results = [TrialResult(5, True, 'stood', '', {'drift': 0.1}, returns=1), TrialResult(6, False, 'fell', '')]
+    data = summary(options(tmp_path), results, 'now')
+    assert data['successes'] == 1
+    assert data['success_rate'] == 0.5
+    low, high = data['success_rate_wilson_95']
+    assert (round(low, 3), round(high, 3)) == (0.095, 0.905)
+    assert [r['reason'] for r in data['results']] == ['stood', 'fell']
+    write_json(tmp_path / 'out.json', data)
+    assert json.loads((tmp_path / 'out.json').read_text()) == data
+    assert [p.name for p in tmp_path.iterdir()] == ['out.json']
+
+
+def test_timing_of_a_bag_without_run_is_empty(tmp_path: Path) -> None:
+    assert driver_timing(write_trial(tmp_path / 'a', 'stand', seconds=0.0)) == {}
+    timing = driver_timing(write_trial(tmp_path / 'b', 'stand', seconds=1.0))
+    assert timing['misses'] == 0
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['--skill', 'juggle'], 'juggle'),
+        (['--skill', 'stand', '--trials', '0'], '--trials is 0'),
+        (['--skill', 'stand', '--dropout', '1.2'], '--dropout is 1.2'),
+        (['--skill', 'stand', '--json', '/no/such/folder/x.json'], '--json'),
+        (['--skill', 'stand', '--video', 'film.avi'], '.mp4'),
+        (['--skill', 'stand', '--record', '/usr'], 'exists already'),
+        (['--skill', 'stand', '--param', 'sim_g1.gravity=3'], 'gravity'),
+    ],
+)
+def test_bad_choices_are_one_sentence_and_status_2(arguments: list[str], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, '-m', 'humanx.cli', 'trial', '--mode', 'nep', *arguments],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_film_of_a_bag(tmp_path: Path) -> None:
+    pytest.importorskip('imageio_ffmpeg')
+    bag = write_trial(tmp_path / 'bag', 'football', seconds=0.3)
+    out = tmp_path / 'film.mp4'
+    try:
+        frames = render_bag(bag, out, width=160, height=120)
+    except Exception as error:
+        if 'cannot render' in str(error):
+            pytest.skip(str(error))
+        raise
+    import imageio.v2 as imageio
+
+    assert frames == 20
+    with imageio.get_reader(out) as film:
+        images = list(film)
+    assert len(images) == frames
+    # The robot is in the middle of the picture: darker and brighter than the sky above it.
+    assert images[-1][30:100, 50:110].std() > 10
+    assert not list(tmp_path.glob('.film*'))
