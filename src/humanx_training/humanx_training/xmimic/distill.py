@@ -1,0 +1,300 @@
+"""Distil a model-based teacher into one network on deployable observations (DAgger).
+
+The student acts, the teacher labels the true states that the student reaches, the student regresses on everything seen
+lately. The randomisation of :class:`.mpc.kick_env.KickRanges` is there from the first sample. Progress is judged on the
+student's own trials among the training environments: noise, pushes and lost frames included.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from humanx_description.errors import UserError
+from humanx_policy.export import Mlp, write_policy
+from humanx_policy.metadata import PolicyMetadata
+from humanx_policy.observation import ObservationLayout
+
+_LOG = logging.getLogger(__name__)
+CHECKPOINT_FORMAT = 1
+OBS_CLIP = 8.0  # standard deviations
+
+
+class LabelledEnv(Protocol):
+    """What distillation needs of an environment; see :class:`.mpc.kick_env.KickEnv`."""
+
+    n: int
+    layout: ObservationLayout
+    finished: list
+
+    def observation(self) -> np.ndarray:
+        """Return (N, O) float32."""
+
+    def label(self) -> np.ndarray:
+        """Return the teacher's actions (N, 29)."""
+
+    def step(self, action: np.ndarray) -> np.ndarray:
+        """Act; return which episodes ended."""
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Settings of a distillation. ``minutes`` is the budget of wall time; the learning rate falls over it."""
+
+    minutes: float = 30.0
+    hidden: tuple[int, ...] = (512, 256, 128)
+    steps: int = 24  # control steps per iteration
+    updates: int = 30  # gradient steps per iteration
+    batch: int = 2048
+    capacity: int = 500_000
+    learning_rate: float = 1e-3
+    final_rate: float = 0.03  # of the learning rate, at the end
+    mix_iterations: int = 12  # over which the teacher's share of the actions falls to 0
+    noisy_share: float = 0.5  # of the environments have noise on their actions
+    action_noise: float = 0.1
+    label_limit: float = 6.0  # labels are clipped to this many units of action
+    seed: int = 1
+    report_s: float = 60.0
+
+
+class Student(nn.Module):
+    """A perceptron with its input normalisation, as the policy file holds it."""
+
+    def __init__(self, obs_size: int, hidden: Sequence[int], actions: int = 29) -> None:
+        """Make a network with ELU between linear layers and small first actions."""
+        super().__init__()
+        sizes = [obs_size, *hidden]
+        layers: list[nn.Module] = []
+        for a, b in pairwise(sizes):
+            layers += [nn.Linear(a, b), nn.ELU()]
+        self.net = nn.Sequential(*layers, nn.Linear(sizes[-1], actions))
+        self.register_buffer('mean', torch.zeros(obs_size))
+        self.register_buffer('std', torch.ones(obs_size))
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        """Return actions (N, 29) for observations (N, O)."""
+        return self.net(((obs - self.mean) / self.std).clamp(-OBS_CLIP, OBS_CLIP))
+
+    def fit_normaliser(self, obs: torch.Tensor) -> None:
+        """Take mean and standard deviation from observations (M, O)."""
+        self.mean.copy_(obs.mean(0))
+        # Terms that hardly vary must not be blown up: their unit is the noise of a sensor.
+        self.std.copy_(obs.std(0).clamp(min=0.02))
+
+    def to_mlp(self) -> Mlp:
+        """Return the weights as a policy file's perceptron."""
+        linear = [m for m in self.net if isinstance(m, nn.Linear)]
+        layers = [(m.weight.detach().numpy().copy(), m.bias.detach().numpy().copy()) for m in linear]
+        return Mlp(layers, 'elu', self.mean.numpy().copy(), self.std.numpy().copy(), OBS_CLIP)
+
+
+@dataclass
+class Memory:
+    """The latest observations and labels; float16 holds what a sensor can tell."""
+
+    capacity: int
+    obs: torch.Tensor
+    label: torch.Tensor
+    count: int = 0
+    cursor: int = 0
+
+    @classmethod
+    def empty(cls, capacity: int, obs_size: int, actions: int = 29) -> Memory:
+        """Return room for ``capacity`` pairs."""
+        return cls(capacity, torch.zeros(capacity, obs_size, dtype=torch.float16), torch.zeros(capacity, actions))
+
+    def add(self, obs: np.ndarray, label: np.ndarray) -> None:
+        """Add pairs (M, O), (M, A), over the oldest ones."""
+        place = (self.cursor + torch.arange(len(obs))) % self.capacity
+        self.obs[place] = torch.from_numpy(obs).clamp(-6e4, 6e4).half()
+        self.label[place] = torch.from_numpy(label)
+        self.cursor = int((self.cursor + len(obs)) % self.capacity)
+        self.count = min(self.count + len(obs), self.capacity)
+
+    def sample(self, size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a random batch."""
+        place = torch.randint(self.count, (size,), generator=generator)
+        return self.obs[place].float(), self.label[place]
+
+
+@dataclass
+class Progress:
+    """What has been spent and reached: one row of the curve per report."""
+
+    iteration: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    best: float = -1.0
+
+
+class Distillation:
+    """One run: environments, student, memory, and the folder its checkpoints go to."""
+
+    def __init__(self, env: LabelledEnv, config: DistillConfig, folder: Path, resume: bool = False) -> None:
+        """Prepare a run in ``folder``; with ``resume`` go on from its checkpoint (the memory fills anew)."""
+        self.env, self.config, self.folder = env, config, folder
+        torch.manual_seed(config.seed)
+        self.rng = np.random.default_rng(config.seed + 1)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.student = Student(env.layout.size, config.hidden)
+        self.optimiser = torch.optim.Adam(self.student.parameters(), lr=config.learning_rate)
+        self.memory = Memory.empty(config.capacity, env.layout.size)
+        self.progress = Progress()
+        self.noisy = np.arange(env.n) < config.noisy_share * env.n
+        self._own = deque(maxlen=600)  # outcomes of the student alone, without added noise
+        self._loss = float('nan')
+        checkpoint = folder / 'student.pt'
+        if resume:
+            self._load(checkpoint)
+        elif checkpoint.exists():
+            raise UserError(f'{folder}: holds a run already; give --resume to continue it or another --out.')
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> Progress:
+        """Train until the budget of wall time is spent; return the progress."""
+        budget = 60.0 * self.config.minutes
+        before = self.progress.seconds
+        began = time.monotonic()
+        reported = before
+        while self.progress.seconds < budget:
+            self.iterate(self.progress.seconds / budget)
+            self.progress.seconds = before + time.monotonic() - began
+            if self.progress.seconds - reported > self.config.report_s or self.progress.seconds >= budget:
+                reported = self.progress.seconds
+                self.report()
+        return self.progress
+
+    def iterate(self, spent: float) -> float:
+        """Collect, learn once; ``spent`` is the share of the budget gone. Returns the imitation loss."""
+        config, progress = self.config, self.progress
+        share = max(0.0, 1.0 - progress.iteration / max(config.mix_iterations, 1))
+        self._collect(share)
+        if progress.iteration <= config.mix_iterations:
+            self.student.fit_normaliser(self.memory.obs[: self.memory.count][-50_000:].float())
+        rate = config.learning_rate * max(config.final_rate, 1.0 - spent)
+        for group in self.optimiser.param_groups:
+            group['lr'] = rate
+        losses = []
+        for _ in range(config.updates):
+            obs, label = self.memory.sample(config.batch, self.generator)
+            loss = nn.functional.smooth_l1_loss(self.student(obs), label)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+            self.optimiser.step()
+            losses.append(loss.item())
+        self._loss = float(np.mean(losses))
+        if not np.isfinite(self._loss):
+            raise UserError(f'{self.folder}: the imitation loss is not finite at iteration {progress.iteration}.')
+        progress.iteration += 1
+        return self._loss
+
+    @torch.no_grad()
+    def act(self, obs: np.ndarray) -> np.ndarray:
+        """Return the student's actions (N, 29) for observations (N, O)."""
+        return self.student(torch.from_numpy(obs)).numpy()
+
+    def _collect(self, share: float) -> None:
+        env, config, rng = self.env, self.config, self.rng
+        teacher = rng.random(env.n) < share
+        for _ in range(config.steps):
+            obs, label = env.observation(), env.label()
+            self.memory.add(obs, np.clip(label, -config.label_limit, config.label_limit))
+            action = np.where(teacher[:, None], label, self.act(obs)) if share < 1 else label
+            action = action + config.action_noise * self.noisy[:, None] * rng.standard_normal(action.shape)
+            done = np.flatnonzero(env.step(action))
+            for index, outcome in zip(done, env.finished):
+                if share == 0 and not self.noisy[index]:
+                    self._own.append(outcome)
+        self.progress.samples += env.n * config.steps
+
+    def report(self) -> dict[str, float]:
+        """Add a row to the curve, save a checkpoint and the policy; keep the best apart."""
+        launched = [o for o in self._own if o.launched]
+        waiting = [o for o in self._own if not o.launched]
+        rate = float(np.mean([o.success for o in launched])) if launched else 0.0
+        stand = float(np.mean([o.upright for o in waiting])) if waiting else 0.0
+        row = {
+            'minutes': round(self.progress.seconds / 60, 2), 'samples': self.progress.samples,
+            'loss': round(self._loss, 5), 'success': round(rate, 3), 'upright': round(
+                float(np.mean([o.upright for o in launched])) if launched else 0.0, 3),
+            'touched': round(float(np.mean([o.touched for o in launched])) if launched else 0.0, 3),
+            'stands': round(stand, 3), 'trials': len(launched),
+        }  # fmt: skip
+        self.progress.curve.append(row)
+        _LOG.warning('%s', json.dumps(row))
+        self._save(self.folder / 'student.pt')
+        score = rate + 0.1 * stand
+        if len(launched) >= 100 and score > self.progress.best:
+            self.progress.best = score
+            self._save(self.folder / 'best.pt')
+        self._own.clear()
+        return row
+
+    def _save(self, path: Path) -> None:
+        state = {
+            'format': CHECKPOINT_FORMAT,
+            'layout': self.env.layout.to_json(),
+            'hidden': list(self.config.hidden),
+            'student': self.student.state_dict(),
+            'optimiser': self.optimiser.state_dict(),
+            'progress': asdict(self.progress),
+            'config': json.dumps(asdict(self.config)),
+        }
+        temporary = path.with_suffix('.tmp')
+        torch.save(state, temporary)
+        temporary.replace(path)
+
+    def _load(self, path: Path) -> None:
+        state = read_checkpoint(path)
+        if state['layout'] != self.env.layout.to_json():
+            raise UserError(f'{path}: has another observation layout; expected that of this run.')
+        self.student.load_state_dict(state['student'])
+        self.optimiser.load_state_dict(state['optimiser'])
+        self.progress = Progress(**state['progress'])
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint of a distillation. Raises :class:`UserError` for anything else."""
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f'{path}: does not exist; expected a checkpoint of a distillation.') from None
+    except Exception as error:  # torch raises many kinds for foreign files
+        raise UserError(f'{path}: cannot be read as a checkpoint ({type(error).__name__}).') from None
+    if not isinstance(state, dict) or state.get('format') != CHECKPOINT_FORMAT or 'student' not in state:
+        raise UserError(f'{path}: is not a checkpoint of a distillation of format {CHECKPOINT_FORMAT}.')
+    return state
+
+
+def export_student(
+    checkpoint: Path, target: Path, *, skill: str, mode: str, object_roles: tuple[str, ...],
+    provenance: dict[str, Any], measured: dict[str, Any] | None = None,
+) -> str:
+    """Write the policy file of a checkpoint and return its SHA-256."""
+    state = read_checkpoint(checkpoint)
+    layout = ObservationLayout.from_json(state['layout'])
+    student = Student(layout.size, state['hidden'])
+    student.load_state_dict(state['student'])
+    progress = state['progress']
+    provenance = {
+        **provenance, 'method': 'DAgger from a model-based teacher', 'samples': progress['samples'],
+        'minutes': round(progress['seconds'] / 60, 1), 'iterations': progress['iteration'],
+        'seed': json.loads(state['config'])['seed'],
+    }  # fmt: skip
+    metadata = PolicyMetadata(
+        skill, mode, layout, object_roles, provenance=provenance, measured=measured or {}  # type: ignore[arg-type]
+    )
+    return write_policy(target, student.to_mlp(), metadata)
