@@ -50,6 +50,7 @@ PARAMS = (
     Param('max_pelvis_turn', 20.0, 'A faster turn of the pelvis is a jump, rad/s.', 1.0, 100.0),
     Param('frozen_after', 2, 'Exact repetitions of a pose that count as lost; 0: never.', 0, 1000),
     Param('reacquire_frames', 10, 'Frames that must agree before a jump is believed.', 1, 1000),
+    Param('realtime_priority', 30, 'SCHED_FIFO priority of the node; 0 asks for none.', 0, 90),
 )  # fmt: skip
 
 

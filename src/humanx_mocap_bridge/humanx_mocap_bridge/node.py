@@ -20,6 +20,7 @@ from humanx_description.deadline import Deadlines
 from humanx_description.errors import UserError
 from humanx_description.ros.main import run_node
 from humanx_description.ros.parameters import declare
+from humanx_description.scheduling import raise_threads
 from humanx_mocap_bridge.bag import BagSource
 from humanx_mocap_bridge.config import PARAMS, make_estimator, parse_bodies
 from humanx_mocap_bridge.estimator import Report
@@ -58,6 +59,9 @@ class MocapBridge(Node):
         self._publisher = self.create_publisher(ObjectStates, 'objects', qos_profile_sensor_data)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(1.0, self._publish_diagnostics)
+        # Everything the node has is there by now; the loop's thread inherits.
+        if refusal := raise_threads(values['realtime_priority']):
+            self.get_logger().warning(refusal)
         self._thread = threading.Thread(target=self._loop, name='bridge loop', daemon=True)
         self._thread.start()
 

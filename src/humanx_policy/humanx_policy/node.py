@@ -32,6 +32,7 @@ from humanx_description.errors import UserError
 from humanx_description.ros.main import run_node
 from humanx_description.ros.parameters import Param, declare
 from humanx_description.ros.polling import PolledSubscription
+from humanx_description.scheduling import raise_threads
 from humanx_msgs.msg import DriverStatus, JointTargets, ObjectStates, PolicyStatus, RobotState
 from humanx_msgs.srv import SetSkill
 from humanx_policy import inputs, library
@@ -57,6 +58,7 @@ PARAMS = (
     ),
     Param('state_timeout', 0.02, 'Robot state older than this is not acted on, s.', 0.005, 0.05),
     Param('objects_timeout', 0.03, 'Objects older than this are not acted on, s.', 0.015, 0.5),
+    Param('realtime_priority', 30, 'SCHED_FIFO priority of the node; 0 asks for none.', 0, 90),
 )  # fmt: skip
 
 
@@ -71,6 +73,8 @@ class PolicyNode(Node):
         self._driver_state: int | None = None
         self._driver_seen = -math.inf
         self._latched = ''  # a failure that lasts until RUN is over
+        self._intruded = False  # likewise: somebody else publishes joint targets
+        self._intruder = ''
         self._damp_asked = False
         self._sequence = 0
         self._message = JointTargets()
@@ -102,6 +106,9 @@ class PolicyNode(Node):
         self._damp_client = self.create_client(Trigger, 'g1_driver/damp')
         self.create_service(SetSkill, 'policy/set_skill', self._on_set_skill)
         self.create_timer(0.1, self._publish_status)
+        # Everything the node has is there by now; the loop's thread inherits.
+        if refusal := raise_threads(values['realtime_priority']):
+            self.get_logger().warning(refusal)
         self._thread = threading.Thread(target=self._loop, name='policy loop', daemon=True)
         self._thread.start()
 
@@ -172,10 +179,15 @@ class PolicyNode(Node):
 
     def _refused_at_start(self) -> bool:
         """Listen before speaking; two policies would both be refused by the driver."""
-        end = time.monotonic() + LISTEN_AT_START
+        # Who has found the robot has found its other listeners and speakers too, near enough.
+        end = math.inf
         while time.monotonic() < end and not self._stop.wait(0.02):
+            self._read()
+            if self._state_message is not None and end == math.inf:
+                end = time.monotonic() + LISTEN_AT_START
+                self._set_status(PolicyStatus.IDLE, f'Listening for others on {TARGETS_TOPIC}.')
             self._watch.poll()
-            if self._watch.silence() < LISTEN_AT_START:
+            if self._watch.silence() < math.inf:
                 self.failure = (
                     f'{self._watch.names()} publishes {TARGETS_TOPIC} already; expected no other policy node.'
                 )
@@ -189,8 +201,8 @@ class PolicyNode(Node):
         running = self._running()
         if not running:
             self._damp_asked = False
-            if self._watch.silence() > FOREIGN_SILENCE:
-                self._latched = ''
+            self._latched = ''
+            self._intruded &= self._watch.silence() < FOREIGN_SILENCE
         state, reason, sample, objects = self._gate(now_ns)
         if sample is None:
             self._refuse(state, reason, running)
@@ -231,9 +243,11 @@ class PolicyNode(Node):
 
     def _gate(self, now_ns: int) -> tuple:
         """Return (status, reason, robot sample, objects sample); no robot sample: do not publish."""
-        if self._watch.silence() < FOREIGN_SILENCE and not self._latched:
-            self._latched = f'Somebody else publishes {TARGETS_TOPIC}: {self._watch.names()}.'
-            self.get_logger().error(self._latched)
+        if self._watch.silence() < FOREIGN_SILENCE and not self._intruded:
+            self._intruded, self._intruder = True, self._watch.names()
+        if self._intruded:
+            reason = f'Somebody else publishes {TARGETS_TOPIC}: {self._intruder}.'
+            return PolicyStatus.FAILED, reason, None, None
         if self._latched:
             return PolicyStatus.FAILED, self._latched, None, None
         if self._state_message is None:
@@ -284,6 +298,8 @@ class PolicyNode(Node):
     def _publish_status(self) -> None:
         status, now = self._status, self.get_clock().now()
         runtime = self._controller.runtime
+        if self._intruded:  # discovery may tell the name later than the message came
+            self._intruder = self._watch.names()
         status.header.stamp = now.to_msg()
         status.skill, status.mode = runtime.metadata.skill, runtime.metadata.mode
         status.model_sha256 = runtime.sha256

@@ -66,6 +66,8 @@ class PublisherWatch:
         infos = self._node.get_publishers_info_by_topic(self._topic)
         others = [i for i in infos if (i.node_name, i.node_namespace) != own]
         names = {f'{i.node_namespace.rstrip("/")}/{i.node_name}' for i in others}
+        # Discovery tells of a publisher before it tells of its node.
+        names = {'a node whose name is not known yet' if 'UNKNOWN' in n else n for n in names}
         if len(infos) - len(others) > 1:
             names.add(f'{own[1].rstrip("/")}/{own[0]} (a second one)')
         return ', '.join(sorted(names)) or 'a node that hides its name'
