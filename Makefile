@@ -1,6 +1,6 @@
 # On a machine with nothing but Debian 12 and CPython 3.11: `make demo` or `make test`.
 SHELL := bash
-SKILL ?= stand
+SKILL ?= $(if $(wildcard src/humanx_policy/policies/football.onnx),football,stand)
 MODE ?= mocap
 SEED ?= 1
 

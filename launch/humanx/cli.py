@@ -31,6 +31,10 @@ HOME = {
     'policy': 'humanx_policy.cli',
     'trial': 'humanx_g1_driver.cli',
     'bag': 'humanx_g1_driver.cli',
+    'xgen': 'humanx_training.xgen.cli',
+    'train': 'humanx_training.xmimic.cli',
+    'export': 'humanx_training.xmimic.cli',
+    'eval': 'humanx_training.xmimic.cli',
 }
 
 

@@ -95,11 +95,11 @@ def operator(name: str) -> Iterator[Operator]:
 
 
 def start_robot(operator: Operator, timeout: float = 30.0) -> tuple[bool, str]:
-    """Do what an operator does at the start: damp, stand, wait until the robot stands on the floor, run.
+    """Do with a simulated robot what an operator does: damp, stand, wait until it stands on the floor, run.
 
     A refusal is asked again until ``timeout`` seconds have passed, because right after the start the driver has no
-    robot state. A simulated robot first has to be let down from its gantry. Return whether
-    the robot runs, and the driver's last sentence.
+    robot state. It is run when nothing but the floor carries it. Return whether the robot runs, and the driver's last
+    sentence.
     """
     deadline = time.monotonic() + timeout
 
@@ -107,6 +107,7 @@ def start_robot(operator: Operator, timeout: float = 30.0) -> tuple[bool, str]:
         return max(deadline - time.monotonic(), 1.0)
 
     success, sentence = False, 'the driver was not asked'
+
     def fell() -> bool:
         return operator.driver is not None and operator.driver.state != DriverStatus.STAND
 
@@ -141,8 +142,8 @@ def _why(status: PolicyStatus | None) -> str:
 
 
 def _on_its_feet(operator: Operator) -> bool:
-    """Whether nothing but the floor carries the robot; a real robot, of which no truth is known, counts as standing."""
-    return operator.truth is None or operator.truth.gantry == SimTruth.FREE
+    """Whether nothing but the floor carries the simulated robot."""
+    return operator.truth is not None and operator.truth.gantry == SimTruth.FREE
 
 
 def describe(status: DriverStatus | None) -> str:

@@ -19,5 +19,5 @@ setup(
     maintainer_email='maintainers@humanx.invalid',
     description='The Unitree G1, objects, MuJoCo scenes, skills, scenarios and the judge.',
     license='Apache-2.0',
-    tests_require=['pytest'],
+    extras_require={'test': ['pytest']},
 )

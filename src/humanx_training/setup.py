@@ -17,5 +17,5 @@ setup(
     maintainer_email='maintainers@humanx.invalid',
     description='XGen makes interaction clips from videos and motion files; XMimic trains policies on them.',
     license='Apache-2.0',
-    tests_require=['pytest'],
+    extras_require={'test': ['pytest']},
 )
