@@ -97,10 +97,20 @@ def test_real_kick_before_and_after_refinement(data):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'name',
-    (
-        'walk_level3 CR7_level1 Kobe_level1 TigerWoods_level1 kick_level2 lebron1 shoot_level1 shoot_level2 '
-        'side_jump_level1 squat_level1 step_forward_forward_level1 walk_level1'
-    ).split(),
+    [
+        'walk_level3',
+        'CR7_level1',
+        'Kobe_level1',
+        'TigerWoods_level1',
+        'kick_level2',
+        'lebron1',
+        'shoot_level1',
+        'shoot_level2',
+        'side_jump_level1',
+        'squat_level1',
+        'step_forward_forward_level1',
+        'walk_level1',
+    ],
 )
 def test_all_smpl(data, name):
     check(retarget(extract(data / f'smpl/{name}.npz')))
