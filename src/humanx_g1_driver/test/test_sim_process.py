@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+import psutil
 import pytest
 
 from humanx_description import robot
@@ -242,3 +243,48 @@ def test_bad_parameters_end_the_process_with_one_sentence(sim: subprocess.Popen,
     assert process.returncode == 2
     assert said in output
     assert 'Traceback' not in output
+
+
+def children(process: subprocess.Popen) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_nothing_is_left_running_however_it_ends(number: int) -> None:
+    process = start_sim('dds_domain:=62')
+    assert process.stdout is not None
+    assert any('simulating' in line for line in iter(process.stdout.readline, ''))
+    (ros_side,) = children(process)
+    process.send_signal(number)
+    process.wait(10)
+    _, alive = psutil.wait_procs([ros_side], timeout=5)
+    assert not alive
+    if number != signal.SIGKILL:
+        assert process.returncode == 0
+
+
+def test_the_robot_stops_when_its_ros_side_dies() -> None:
+    process = start_sim('dds_domain:=62')
+    assert process.stdout is not None
+    assert any('simulating' in line for line in iter(process.stdout.readline, ''))
+    children(process)[0].kill()
+    assert process.wait(10) == 1
+
+
+def test_a_suspended_robot_goes_on_where_it_was(sim: subprocess.Popen, operator: Operator) -> None:
+    operator.spin_until(lambda: operator.truth)
+    os.kill(sim.pid, signal.SIGSTOP)
+    try:
+        time.sleep(1.0)
+        while operator.wire.poll_state(operator.state):
+            pass
+        tick = operator.state.tick
+        time.sleep(0.2)
+        assert not operator.wire.poll_state(operator.state)
+    finally:
+        os.kill(sim.pid, signal.SIGCONT)
+    operator.spin_until(lambda: operator.state.tick > tick)
+    # It does not race through the second it slept.
+    assert operator.state.tick < tick + 200
+    operator.truth.clear()
+    operator.spin_until(lambda: operator.truth and operator.truth[-1].steps_dropped > 500)

@@ -6,10 +6,10 @@ import pytest
 
 from humanx_description import robot
 from humanx_description.skills import load_skill
-from humanx_g1_driver.sim.gantry import GantryState
-from humanx_g1_driver.sim.motors import DQ, KD, KP, TAU, Motors, MotorState, Q
-from humanx_g1_driver.sim.sensors import SensorNoise
-from humanx_g1_driver.sim.world import World, WorldConfig
+from humanx_g1_driver.sim.motors import DQ, KD, KP, TAU, Motors, Q
+from humanx_g1_driver.sim.options import SensorNoise, WorldConfig
+from humanx_g1_driver.sim.protocol import GantryState, MotorState
+from humanx_g1_driver.sim.world import World
 
 QUIET = SensorNoise(0.0, 0.0, 0.0, 0.0, 0.0)
 

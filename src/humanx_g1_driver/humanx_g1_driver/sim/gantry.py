@@ -5,20 +5,12 @@ until the feet carry the weight, and is then taken off. The virtual gantry does 
 rope that pulls up but never pushes down, and hands that keep the robot upright and in place while the rope is taut.
 """
 
-from enum import IntEnum
-
 import mujoco
 import numpy as np
 
+from humanx_g1_driver.sim.protocol import GantryState
+
 GRAVITY = 9.81  # m/s^2
-
-
-class GantryState(IntEnum):
-    """What the gantry does; the numbers are those of ``humanx_msgs/SimTruth``."""
-
-    HELD = 0
-    LOWERING = 1
-    FREE = 2
 
 
 class Gantry:

@@ -6,8 +6,8 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from mocap4r2_msgs.msg import RigidBodies, RigidBody
 
-from humanx_g1_driver.sim.loop import Snapshot
 from humanx_g1_driver.sim.mocap import MocapFrame
+from humanx_g1_driver.sim.protocol import Snapshot
 from humanx_msgs.msg import SimTruth
 
 WORLD_FRAME = 'world'
@@ -55,7 +55,7 @@ class TruthMessage:
         self._contacts.clear()
         message.header.stamp = ros_time(snapshot.stamp_ns)
         message.sim_time = snapshot.sim_time
-        message.steps_dropped = snapshot.steps_dropped
+        message.steps_dropped = snapshot.health.steps_dropped
         message.seed = snapshot.seed
         message.episode = snapshot.episode
         message.gantry = snapshot.gantry

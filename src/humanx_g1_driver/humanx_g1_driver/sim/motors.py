@@ -1,22 +1,13 @@
 """The motors of the simulated G1: PD with feed-forward, effort limits, actuation delay, and what happens in silence."""
 
-from enum import IntEnum
-
 import mujoco
 import numpy as np
 
 from humanx_description import robot
+from humanx_g1_driver.sim.protocol import MotorState
 
 # Rows of a command.
 Q, DQ, TAU, KP, KD = range(5)
-
-
-class MotorState(IntEnum):
-    """What the motors obey."""
-
-    IDLE = 0  # no command was ever accepted: no torque
-    COMMANDED = 1
-    DAMPING = 2  # commands stopped coming: the motor boards damp by themselves
 
 
 class Motors:

@@ -1,16 +1,14 @@
 """ROS parameters of ``sim_g1``: declared with descriptions and ranges, turned into typed configurations."""
 
-from dataclasses import dataclass
-
 from rclpy.node import Node
 
 from humanx_description.errors import UserError
 from humanx_description.ros.parameters import Param
 from humanx_description.ros.parameters import declare as declare_all
-from humanx_description.skills import Skill, load_skill
+from humanx_description.skills import load_skill
 from humanx_g1_driver.sim.mocap import MocapConfig
-from humanx_g1_driver.sim.sensors import SensorNoise
-from humanx_g1_driver.sim.world import WorldConfig
+from humanx_g1_driver.sim.options import SensorNoise, WorldConfig
+from humanx_g1_driver.sim.protocol import SimParameters
 
 _NOISE, _MOCAP, _WORLD = SensorNoise(), MocapConfig(), WorldConfig()
 
@@ -43,22 +41,6 @@ PARAMS = (
     Param('mocap.jitter', _MOCAP.jitter, 'Standard deviation of what comes on top of the latency, s.', 0.0, 0.5),
     Param('realtime_priority', 60, 'SCHED_FIFO priority of the simulation thread; 0 asks for none.', 0, 95),
 )
-
-
-@dataclass(frozen=True)
-class SimParameters:
-    """Everything ``sim_g1`` is told."""
-
-    skill: Skill
-    seed: int
-    generalise: bool
-    network_interface: str
-    dds_domain: int
-    auto_release: bool
-    mode_machine: int
-    realtime_priority: int
-    world: WorldConfig
-    mocap: MocapConfig
 
 
 def declare(node: Node) -> SimParameters:

@@ -12,18 +12,6 @@ MODE_MACHINE = 5  # the 29-joint G1
 MODE_PR = 0
 
 _COUNT = robot.NUM_JOINTS
-_BUTTONS = ('R1', 'L1', 'start', 'select', 'R2', 'L2', 'F1', 'F2', 'A', 'B', 'X', 'Y', 'up', 'right', 'down', 'left')
-
-
-def remote_keys(text: str) -> int:
-    """Return the remote's bit field for buttons like ``L1+A`` (empty: none); raises ValueError for an unknown one."""
-    keys = 0
-    for name in filter(None, (part.strip() for part in text.split('+'))):
-        if name not in _BUTTONS:
-            raise ValueError(f'unknown button {name!r}; expected some of {", ".join(_BUTTONS)} joined by +.')
-        keys |= 1 << _BUTTONS.index(name)
-    return keys
-
 
 class RobotEnd:
     """Receives commands into the motors, as strict as the robot, and sends states.

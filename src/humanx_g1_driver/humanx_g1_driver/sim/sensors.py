@@ -1,27 +1,10 @@
 """What the simulated G1 measures: joint encoders and the pelvis IMU, with noise."""
 
-from dataclasses import dataclass
-
 import mujoco
 import numpy as np
 
 from humanx_description import robot
-
-
-@dataclass(frozen=True)
-class SensorNoise:
-    """Standard deviations of white noise, per sample at 1 kHz."""
-
-    joint_pos: float = 0.0003  # rad
-    joint_vel: float = 0.02  # rad/s
-    gyro: float = 0.01  # rad/s
-    accel: float = 0.1  # m/s^2
-    orientation: float = 0.002  # rad, of roll, pitch and yaw each
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not value >= 0.0:
-                raise ValueError(f'{name} is {value}; expected 0 or more.')
+from humanx_g1_driver.sim.options import SensorNoise
 
 
 class Sensors:

@@ -1,7 +1,5 @@
 """The simulated world without clocks and wires: one call is one millisecond."""
 
-from dataclasses import dataclass, field
-
 import mujoco
 import numpy as np
 
@@ -9,31 +7,13 @@ from humanx_description import robot
 from humanx_description.scene import apply_drag, default_qpos, drag_table, scene
 from humanx_description.skills import Skill
 from humanx_g1_driver.sim.episode import Episode
-from humanx_g1_driver.sim.gantry import Gantry, GantryState
+from humanx_g1_driver.sim.gantry import Gantry
 from humanx_g1_driver.sim.motors import Motors
-from humanx_g1_driver.sim.sensors import SensorNoise, Sensors
+from humanx_g1_driver.sim.options import WorldConfig
+from humanx_g1_driver.sim.protocol import GantryState
+from humanx_g1_driver.sim.sensors import Sensors
 
 TIMESTEP = 0.001  # s
-
-
-@dataclass(frozen=True)
-class WorldConfig:
-    """What can be chosen about the simulated robot."""
-
-    actuation_delay_ms: int = 2
-    command_timeout_ms: int = 30
-    silent_damping: float = 5.0  # N m s/rad, by the motor boards when commands stop
-    noise: SensorNoise = field(default_factory=SensorNoise)
-    gantry: bool = True
-    balls: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.actuation_delay_ms <= 50:
-            raise ValueError(f'actuation_delay_ms is {self.actuation_delay_ms}; expected 0 to 50.')
-        if not 1 <= self.command_timeout_ms <= 10_000:
-            raise ValueError(f'command_timeout_ms is {self.command_timeout_ms}; expected 1 to 10000.')
-        if not 1 <= self.balls <= 1000:
-            raise ValueError(f'balls is {self.balls}; expected 1 to 1000.')
 
 
 class World:
