@@ -23,6 +23,8 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
 
+from humanx_description.scheduling import raise_threads
+
 pytestmark = pytest.mark.ros
 DOMAIN = 92
 STATE = msgs.ObjectState
@@ -134,8 +136,11 @@ def wait(condition: Callable[[], object], what: str, timeout: float = 10.0) -> N
 def fake() -> Iterator[FakeMocap]:
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     played = FakeMocap()
+    # The mocap system that is played here keeps its rates on a busy machine too, where that is permitted.
+    raise_threads(25)
     yield played
     played.close()
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 @pytest.fixture
