@@ -20,6 +20,7 @@ from humanx_g1_driver.link import Kind, Link, LinkClosed
 from humanx_g1_driver.loop import ControlLoop
 from humanx_g1_driver.realtime import ask_for_realtime, freeze_garbage
 from humanx_g1_driver.safety import SafetyMachine
+from humanx_g1_driver.sdk import message_types
 from humanx_g1_driver.stand import StandController
 
 
@@ -102,27 +103,32 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     link = Link(socket.socket(fileno=int(descriptor)))
     config = ControlConfig.from_json(text)
+    # Everything slow comes first: a process that loads its libraries under SCHED_FIFO holds up the robot's other loops.
+    from humanx_g1_driver import motion_service, transport  # noqa: F401
+
+    try:
+        message_types()
+    except UserError as error:
+        return _refuse(link, error)
     # Before joining: the DDS library's threads inherit the scheduling.
     realtime = ask_for_realtime(config.realtime_priority)
     notice = wire_link.packet(Kind.READY)
     notice['realtime'] = realtime.realtime
     notice['text'] = wire_link.text(realtime.sentence)
     try:
-        transport = open_wire(config)
+        wire = open_wire(config)
     except UserError as error:
-        notice['kind'], notice['text'] = Kind.REFUSED, wire_link.text(str(error))
-        link.send(notice)
-        return 2
+        return _refuse(link, error)
     pose = None if config.stand_pose is None else np.array(config.stand_pose)
     machine = SafetyMachine(config.limits, StandController(pose))
     loop = ControlLoop(
         machine,
-        transport,
+        wire,
         link,
         state_every=max(1, round(1000 / config.state_rate)),
         orphan_seconds=config.orphan_s,
         tolerate_silent_writers=config.tolerate_silent_writers,
-        describe_writer=WriterNames(transport),
+        describe_writer=WriterNames(wire),
     )
     try:
         link.send(notice)
@@ -132,8 +138,15 @@ def main(arguments: list[str] | None = None) -> int:
     started, cpu_started = time.monotonic(), time.process_time()
     loop.run()
     loop.say_done(started, cpu_started)
-    transport.close()
+    wire.close()
     return 0
+
+
+def _refuse(link: Link, error: UserError) -> int:
+    notice = wire_link.packet(Kind.REFUSED)
+    notice['text'] = wire_link.text(str(error))
+    link.send(notice)
+    return 2
 
 
 if __name__ == '__main__':

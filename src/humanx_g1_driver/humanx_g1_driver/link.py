@@ -40,7 +40,7 @@ TARGETS = np.dtype([
     ('kind', 'u4'), ('state_tick', 'u4'), ('sequence', 'u8'), ('stamp', 'f8'),
     ('position', 'f8', _N), ('kp', 'f8', _N), ('kd', 'f8', _N), ('torque', 'f8', _N),
 ])  # fmt: skip
-REQUEST = np.dtype([('kind', 'u4'), ('id', 'u4'), ('action', 'u4')])
+REQUEST = np.dtype([('kind', 'u4'), ('id', 'u4'), ('action', 'u4'), ('pad', 'u4'), ('asked_at', 'f8')])
 PROBLEM = np.dtype([('kind', 'u4'), ('fault', 'u4'), ('text', f'S{TEXT}')])
 BARE = np.dtype([('kind', 'u4')])
 ANSWER = np.dtype([('kind', 'u4'), ('id', 'u4'), ('accepted', 'u4'), ('text', f'S{TEXT}')])

@@ -1,19 +1,20 @@
 """The 1 kHz control loop: robot state in, safety machine, motor command out. No ROS here.
 
 Every period, at an absolute deadline: take the newest state, take what the ROS side sent, let the safety machine
-decide, send the command. Nothing in it waits for anything but the deadline. What the ROS side and the operator see goes out
-through the link; a link that is not read, or gone, costs a fault and never a cycle.
+decide, send the command. Nothing in it waits for anything but the deadline. What the ROS side and the operator see
+goes out through the link; a link that is not read, or gone, costs a fault and never a cycle.
 """
 
 import contextlib
 import math
 import time
+import traceback
 
 import numpy as np
 
 from humanx_description import robot
 from humanx_g1_driver import link as wire_link
-from humanx_g1_driver.faults import Action, Fault, Mode, Problem
+from humanx_g1_driver.faults import Action, Answer, Fault, Mode, Problem
 from humanx_g1_driver.link import Kind, Link, LinkClosed
 from humanx_g1_driver.observed import ObservedStates, ResponseTimes
 from humanx_g1_driver.period_stats import PeriodStats
@@ -25,6 +26,7 @@ from humanx_g1_driver.transport import CommandTransport
 from humanx_g1_driver.wire import NUM_MOTORS, LowCmdBuffer, LowStateBuffer
 
 PERIOD_NS = 1_000_000
+ANSWER_S = 0.2  # the ROS side waits no longer for an answer
 QUIT_SECONDS = 0.3  # of damping before leaving
 _N = robot.NUM_JOINTS
 
@@ -67,6 +69,7 @@ class ControlLoop:
         self._clock = ClockWatch()
         self._ros_at = 0.0
         self._orphan_since: float | None = None
+        self._error_told = False
         self._quit_at = math.inf
         self._mode_told: tuple | None = None
         self._cycle = 0
@@ -92,13 +95,17 @@ class ControlLoop:
     def cycle(self, now: float) -> None:
         """One control period. An error in any part of it is a fault; the command is sent all the same."""
         machine = self._machine
+        machine.wake(now)
         try:
             self._take_state(now)
-            self._take_link(now)
             self._watch(now)
+            self._take_link(now)
         except Exception as error:
             # Whatever it is, the robot must get its damping command in this very cycle.
             machine.raise_fault(Problem(Fault.INTERNAL, f'error in the control loop: {error!r}'), now)
+            if not self._error_told:
+                self._error_told = True
+                traceback.print_exc()
         if self._heard:
             command = self._command
             out = machine.step(now)
@@ -145,7 +152,7 @@ class ControlLoop:
                 self._response.add(now - observed_at)
             self._machine.offer(targets, now)
         elif kind == Kind.REQUEST:
-            answer = self._machine.request(Action(int(packet['action'])), now)
+            answer = self._request(Action(int(packet['action'])), float(packet['asked_at']), now)
             reply = wire_link.packet(Kind.ANSWER)
             reply['id'], reply['accepted'] = packet['id'], answer.accepted
             reply['text'] = wire_link.text(answer.reason)
@@ -158,6 +165,13 @@ class ControlLoop:
             self._machine.request(Action.DAMP, now)
             self._machine.reason = 'the driver was told to stop'
             self._quit_at = now + QUIT_SECONDS
+
+    def _request(self, action: Action, asked_at: float, now: float) -> Answer:
+        # A call that waited in the socket while this process was stopped: the operator has been told that nobody
+        # answers, and must not see the robot get up later. Stopping is never too late.
+        if action in (Action.STAND, Action.RUN) and now - asked_at > ANSWER_S:
+            return Answer(False, f'the call came {now - asked_at:.1f} s too late')
+        return self._machine.request(action, now)
 
     def _watch(self, now: float) -> None:
         """Everything that can go wrong outside this process."""
@@ -174,22 +188,14 @@ class ControlLoop:
         if step:
             machine.raise_fault(Problem(Fault.CLOCK, f'the wall clock was set back by {step:.3f} s'), now)
         # Two microseconds a cycle are well spent here: two writers fight over the motors at 1 kHz.
-        if self._tolerate_silent:
-            if self._transport.foreign_command_heard():
-                writers = self._transport.foreign_writers()
-                self._refuse_writer(writers[0] if writers else 0, now)
-        else:
-            writers = self._transport.foreign_writers()
-            if writers:
-                self._refuse_writer(writers[0], now)
-
-    def _refuse_writer(self, handle: int, now: float) -> None:
-        name = self._describe_writer(handle)
-        if name is None:
-            return  # known to be a process that is gone
-        self._machine.raise_fault(Problem(Fault.SECOND_WRITER, f'rt/lowcmd has a second writer: {name}'), now)
-        if self._machine.fault is Fault.NONE:
-            self._machine.reason = f'rt/lowcmd has a second writer: {name}'
+        writers = self._transport.foreign_writers()
+        if writers and self._tolerate_silent and not self._transport.foreign_command_heard():
+            writers = []
+        # None: known to be a process that is gone.
+        names = [name for name in map(self._describe_writer, writers) if name is not None]
+        machine.obstacle = f'rt/lowcmd has a second writer: {" and ".join(names)}' if names else ''
+        if names:
+            machine.raise_fault(Problem(Fault.SECOND_WRITER, machine.obstacle), now)
 
     def _tell(self, now: float) -> None:
         self._cycle += 1

@@ -15,9 +15,9 @@ from humanx_g1_driver import link as wire_link
 from humanx_g1_driver.control_process import ControlConfig
 from humanx_g1_driver.faults import Action, Answer, Problem
 from humanx_g1_driver.link import Kind, Link, LinkClosed
+from humanx_g1_driver.loop import ANSWER_S
 
 START_S = 40.0  # releasing the motion service may take its time
-ANSWER_S = 0.2
 
 
 class ControlLoopProcess:
@@ -82,7 +82,7 @@ class ControlLoopProcess:
         packet = wire_link.packet(Kind.REQUEST)
         with self._answered:
             number, self._next_id = self._next_id, self._next_id + 1
-            packet['id'], packet['action'] = number, action
+            packet['id'], packet['action'], packet['asked_at'] = number, action, time.monotonic()
             if not self._send(packet):
                 return Answer(False, 'the control loop does not take requests')
             self._answered.wait_for(lambda: number in self._answers, ANSWER_S)

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import rclpy
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy, qos_profile_sensor_data
 from std_srvs.srv import Trigger
@@ -26,7 +27,8 @@ from humanx_msgs.msg import DriverStatus, JointTargets, RobotState
 
 TARGETS_TOPIC = 'joint_targets'
 TARGETS_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
-HEARTBEAT_S = 0.01
+HEARTBEAT_S = 0.02
+TARGETS_FRESH_S = 0.1
 LOOP_SILENCE_S = 0.25  # the loop reports every 0.1 s
 
 
@@ -38,7 +40,9 @@ class DriverNode(Node):
         self._closing = False
         self._mode = Mode.ZERO_TORQUE
         self._publisher_count = 0
+        self._names_told = ''
         self._counts = PublisherCounts()
+        self._targets_heard = -TARGETS_FRESH_S
         self._loop_heard = time.monotonic()
         self._told = ''
         self._last_status: DriverStatus | None = None
@@ -93,10 +97,11 @@ class DriverNode(Node):
     # ROS to loop
 
     def _on_targets(self, message: JointTargets, info: dict) -> None:
-        now = time.monotonic()
+        self._targets_heard = now = time.monotonic()
         mixed = self._counts.add(info['publication_sequence_number'], now)
         if mixed or self._second_publisher_appeared():
-            self._loop.report(Problem(Fault.SECOND_PUBLISHER, f'{TARGETS_TOPIC} is published by {self._names()}'))
+            if self._mode is Mode.RUN:
+                self._report_second_publisher()
             return
         packet = self._targets_packet
         packet['sequence'], packet['state_tick'] = message.sequence, message.state_tick
@@ -117,21 +122,24 @@ class DriverNode(Node):
 
     def _names(self) -> str:
         infos = self.get_publishers_info_by_topic(TARGETS_TOPIC)
-        names = sorted(f'{info.node_namespace.rstrip("/")}/{info.node_name}' for info in infos)
-        return ' and '.join(names) if names else 'nobody'
+        names = {f'{info.node_namespace.rstrip("/")}/{info.node_name}' for info in infos}
+        names = {'a node whose name is not known yet' if 'UNKNOWN' in name else name for name in names}
+        return ' and '.join(sorted(names)) if names else 'nobody'
 
     def _on_request(self, action: Action, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         refusal = self._why_not_run() if action is Action.RUN else ''
         answer = Answer(False, refusal) if refusal else self._loop.ask(action)
         response.success, response.message = answer.accepted, answer.reason
-        log = self.get_logger().info if answer.accepted else self.get_logger().warning
-        log(f'{action.name.lower()}: {answer.reason}')
+        if answer.accepted:
+            self.get_logger().info(f'{action.name.lower()}: {answer.reason}')
+        else:
+            self.get_logger().warning(f'{action.name.lower()} refused: {answer.reason}')
         return response
 
     def _why_not_run(self) -> str:
         count = self.count_publishers(TARGETS_TOPIC)
-        if count == 0:
-            return f'nobody publishes {TARGETS_TOPIC}; start a policy first'
+        if time.monotonic() - self._targets_heard > TARGETS_FRESH_S:
+            return f'no {TARGETS_TOPIC} are coming; a policy must be running and see the robot first'
         if self._counts.mixed(time.monotonic()):
             return f'{TARGETS_TOPIC} is published by {self._names()}; expected one publisher'
         if count > 1:
@@ -142,7 +150,16 @@ class DriverNode(Node):
     def _beat(self) -> None:
         self._loop.send_heartbeat()
         if self._mode is Mode.RUN and self._second_publisher_appeared():
-            self._loop.report(Problem(Fault.SECOND_PUBLISHER, f'{TARGETS_TOPIC} is published by {self._names()}'))
+            self._report_second_publisher()
+        elif self._mode is Mode.DAMP and self._last_status.fault == DriverStatus.FAULT_SECOND_PUBLISHER:
+            names = self._names()
+            if names != self._names_told:  # discovery tells the name of a node later than it tells of its publisher
+                self._report_second_publisher()
+
+    def _report_second_publisher(self) -> None:
+        self._names_told = self._names()
+        problem = Problem(Fault.SECOND_PUBLISHER, f'{TARGETS_TOPIC} is published by {self._names_told}')
+        self._loop.report(problem)
 
     # Loop to ROS
 
@@ -152,6 +169,7 @@ class DriverNode(Node):
             if not self._closing:
                 self.failure = f'The control loop died (status {self._loop.process.wait()}).'
                 self._publish_silence(self.failure)
+                self._status_publisher.wait_for_all_acked(Duration(seconds=0.5))
         except Exception as error:
             if self._alive():
                 self.failure = f'The driver node broke: {error!r}.'
@@ -194,8 +212,11 @@ class DriverNode(Node):
         told = f'{Mode(status.state).name}: {status.reason}'
         if told != self._told and self._alive():
             self._told = told
-            # The executor's thread logs too; rclpy's logger takes both.
-            (self.get_logger().error if status.fault else self.get_logger().info)(told)
+            # Two lines on purpose: rclpy refuses another severity from a line that has logged before.
+            if status.fault:
+                self.get_logger().error(told)
+            else:
+                self.get_logger().info(told)
 
     def _publish_silence(self, reason: str) -> None:
         status = self._last_status or DriverStatus()

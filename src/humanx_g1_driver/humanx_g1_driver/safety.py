@@ -15,11 +15,13 @@ from humanx_g1_driver.stand import StandController
 from humanx_g1_driver.state import RobotSnapshot, implausible, unsafe
 from humanx_g1_driver.targets import TargetGate, Targets
 
+_NAMED = (Fault.SECOND_PUBLISHER, Fault.SECOND_WRITER)
+
 
 class SafetyMachine:
     """Decides, once per control period, what the motors are told.
 
-    Call in this order each period: :meth:`observe` if a new robot state came, :meth:`offer` for each new joint targets,
+    Call in this order each period: :meth:`wake`, :meth:`observe` if a new robot state came, :meth:`offer` for each new joint targets,
     :meth:`request` for each operator's call, :meth:`raise_fault` for what others noticed, then :meth:`step`. All times
     are seconds on one monotonic clock.
     """
@@ -41,9 +43,18 @@ class SafetyMachine:
         self._state_at: float | None = None
         self._state_problem: Problem | None = None
         self._run_since = 0.0
-        self._last_step: float | None = None
+        self._last_wake: float | None = None
+        self.obstacle = ''  # why, for reasons outside this machine, the robot must not be started; set by the caller
 
     # What comes in.
+
+    def wake(self, now: float) -> None:
+        """A period begins. One that comes far too late is a fault of its own, whatever has piled up meanwhile."""
+        last, self._last_wake = self._last_wake, now
+        if last is not None and now - last > self.limits.overrun_timeout:
+            self.raise_fault(
+                Problem(Fault.LOOP_OVERRUN, f'the control loop was held up for {1e3 * (now - last):.0f} ms'), now
+            )
 
     def observe(self, keys: int, now: float) -> None:
         """:attr:`state` was just filled from a new message; ``keys`` are the remote's buttons."""
@@ -76,8 +87,8 @@ class SafetyMachine:
             self.fault, self.fault_at = problem.fault, now
             self.fault_count += 1
             self._damp(problem.reason)
-        elif self.mode is Mode.ZERO_TORQUE:
-            self._damp(problem.reason)
+        elif self.fault is problem.fault and problem.fault in _NAMED:
+            self.reason = problem.reason  # the same, with the name that discovery has found meanwhile
 
     def request(self, action: Action, now: float) -> Answer:
         """An operator's call."""
@@ -141,6 +152,8 @@ class SafetyMachine:
     def _why_not_up(self, now: float) -> str | None:
         if self.estop:
             return 'the emergency stop holds; ask for damp first'
+        if self.obstacle:
+            return self.obstacle
         age = self.state_age(now)
         if age > self.limits.state_timeout:
             return 'no robot state came yet' if age == math.inf else f'the last robot state is {age:.2f} s old'
@@ -174,11 +187,6 @@ class SafetyMachine:
         return Answer(True, 'running; standing until the first joint targets come')
 
     def _check_time(self, now: float) -> None:
-        last, self._last_step = self._last_step, now
-        if last is not None and now - last > self.limits.overrun_timeout:
-            self.raise_fault(
-                Problem(Fault.LOOP_OVERRUN, f'the control loop was held up for {1e3 * (now - last):.0f} ms'), now
-            )
         age = self.state_age(now)
         if age > self.limits.state_timeout and self.mode is not Mode.ZERO_TORQUE:
             limit = 1e3 * self.limits.state_timeout

@@ -30,6 +30,11 @@ def message_types() -> tuple[type, type]:
             f'The Unitree SDK cannot be loaded ({error}): run `make setup`, which installs unitree_sdk2 1.0.1 and '
             'builds cyclonedds 0.10.2.'
         ) from None
+    for message in (LowCmd_, LowState_):
+        # The binding builds its type descriptions on first use, for a good part of a second; not later, in a thread
+        # that runs before all others.
+        message.__idl__.populate()
+        message.__idl__.fill_type_data()
     return LowCmd_, LowState_
 
 

@@ -1,8 +1,8 @@
 """Standing by the driver itself: the state before and after every skill.
 
 Stiff position control of a pose is not enough to stand: two ankles would have to be stiffer than the robot's weight
-times its height (about 240 N m/rad). The pose is therefore held stiffly, and the ankles lean against a tilt of the pelvis
-measured by the IMU, which moves the centre of pressure under the feet.
+times its height (about 240 N m/rad). The pose is therefore held stiffly, and the ankles lean against a tilt of the
+pelvis measured by the IMU, which moves the centre of pressure under the feet.
 """
 
 import numpy as np

@@ -44,6 +44,7 @@ class Rig:
     def tick(self, cycles: int = 1) -> None:
         for _ in range(cycles):
             self.now += DT
+            self.machine.wake(self.now)
             if self.states:
                 self.machine.observe(self.keys, self.now)
             if self.targets and round(self.now * 1000) % 10 == 0:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
@@ -32,7 +33,12 @@ def run_node(factory: Callable[[], Node], argv: Sequence[str] | None = None) -> 
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-            executor.spin()
+            try:
+                executor.spin()
+            except RCLError:
+                # A signal between two waits ends the context under the executor, which then cannot wait.
+                if rclpy.ok():
+                    raise
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,0 +1,491 @@
+"""Faults on the real processes and the real wire: the driver, a robot and a policy, each its own process.
+
+Every test brings the driver to RUN, causes one fault and asks the robot when it was first told to damp. The three
+processes share the monotonic clock, so the 50 ms are measured between the cause and the effect and do not depend on how
+busy the test itself is. Needs the built messages and CycloneDDS.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('cyclonedds', reason='cyclonedds 0.10.2 is not built')
+pytest.importorskip('humanx_msgs.msg', reason='the messages are not built')
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from humanx_g1_driver.faults import Fault, Mode
+from humanx_g1_driver.remote import KEYS
+from humanx_msgs.msg import DriverStatus
+
+pytestmark = pytest.mark.ros
+HERE = Path(__file__).parent
+DOMAIN = 40
+ENVIRONMENT = {**os.environ, 'ROS_DOMAIN_ID': str(DOMAIN), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+REACTION_S = 0.050
+# What the measurement itself adds: the fake robot looks at its commands every 2 ms, the loop runs every 1 ms, the wire
+# takes some tenths of a millisecond.
+RESOLUTION_S = 0.005
+
+
+class Peer:
+    """A helper process that is told what to do in lines of JSON."""
+
+    def __init__(self, script: str, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / script), *arguments],
+            env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert json.loads(self.process.stdout.readline())['ready']
+
+    def tell(self, **order) -> dict:
+        self.process.stdin.write(json.dumps(order) + '\n')
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def kill(self) -> float:
+        """Kill with SIGKILL; return when."""
+        now = time.monotonic()
+        self.process.kill()
+        self.process.wait()
+        return now
+
+
+class Driver:
+    """The driver's process."""
+
+    def __init__(self, *parameters: str) -> None:
+        values = ['dds_domain:=%d' % DOMAIN, 'safety.stand_seconds:=0.2', 'orphan_s:=1.0', *parameters]  # noqa: UP031
+        arguments = [part for value in values for part in ('-p', value)]
+        self.process = subprocess.Popen(
+            [sys.executable, '-m', 'humanx_g1_driver.node', '--ros-args', *arguments],
+            env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        self.lines.extend(self.process.stdout)
+
+    @property
+    def loop_pid(self) -> int:
+        children = Path(f'/proc/{self.process.pid}/task/{self.process.pid}/children').read_text().split()
+        assert len(children) == 1
+        return int(children[0])
+
+    def wait(self) -> int:
+        status = self.process.wait(40)
+        self._reader.join(5)
+        return status
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+class Desk:
+    """The operator's desk: services and status, in a context of its own."""
+
+    def __init__(self) -> None:
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=DOMAIN)
+        self._node = Node('desk', namespace='humanx', context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self.status: DriverStatus | None = None
+        self.history: list[DriverStatus] = []
+        self._node.create_subscription(DriverStatus, 'driver_status', self._on_status, 50)
+        self._clients = {
+            name: self._node.create_client(Trigger, f'g1_driver/{name}') for name in ('damp', 'stand', 'run', 'estop')
+        }
+
+    def _on_status(self, message: DriverStatus) -> None:
+        self.status = message
+        self.history.append(message)
+
+    def until(self, condition, timeout_s: float = 15.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, f'the awaited event did not come; last status: {self.status}'
+            self._executor.spin_once(timeout_sec=0.1)
+
+    def call(self, name: str) -> Trigger.Response:
+        client = self._clients[name]
+        self.until(client.service_is_ready)
+        future = client.call_async(Trigger.Request())
+        self.until(future.done)
+        return future.result()
+
+    def call_slowly(self, name: str) -> Trigger.Response:
+        """Call, and if refused wait for the next status: the earliest reason to ask again."""
+        response = self.call(name)
+        if not response.success:
+            self._executor.spin_once(timeout_sec=0.1)
+        return response
+
+    def until_accepted(self, name: str) -> None:
+        self.until(lambda: self.call_slowly(name).success)
+
+    def until_state(self, mode: Mode) -> None:
+        self.until(lambda: self.status is not None and self.status.state == mode)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._node.destroy_node()
+        self._context.try_shutdown()
+
+
+class Stage:
+    """Everything together; processes that a test killed are started anew."""
+
+    def __init__(self) -> None:
+        self.robot = Peer('fake_robot.py', str(DOMAIN))
+        self.policy = Peer('fake_policy.py')
+        self.desk = Desk()
+        self.driver = Driver()
+
+    def to_run(self) -> None:
+        if self.robot.process.poll() is not None:
+            self.robot = Peer('fake_robot.py', str(DOMAIN))
+        if self.policy.process.poll() is not None:
+            self.policy = Peer('fake_policy.py')
+        if self.driver.process.poll() is not None:
+            self.driver = Driver()
+            self.desk.status = None
+        self.robot.tell(calm=True)
+        self.policy.tell(silent=False, old_state=False)
+        # On a machine that is busy with other things too, the driver may see a fault of its own on the way: ask again.
+        for _ in range(5):
+            self.desk.until(lambda: self.desk.status is not None and self.desk.status.state_age < 0.02)
+            self.desk.until_accepted('damp')
+            self.desk.until_accepted('stand')
+            self.desk.until(lambda: self.desk.call_slowly('run').success or self.desk.status.state == Mode.DAMP)
+            self.desk.until(lambda: self.desk.status.state == Mode.DAMP or self.desk.status.targets_age < 0.05)
+            if self.desk.status.state == Mode.RUN:
+                break
+        report = self.robot.tell()
+        assert report['kind'] == 'stiff', self.desk.status.reason
+        assert report['wrong_mode_machine'] == 0
+        self.desk.history.clear()
+
+    def assert_damped(self, cause_at: float, fault: Fault, text: str, within: float = REACTION_S) -> None:
+        """Within ``within`` seconds of ``cause_at`` the robot was damped, the reason is published, and it stays so."""
+        report = self.robot.tell(until='damping')
+        assert report['kind'] == 'damping'
+        assert report['since'] - cause_at <= within + RESOLUTION_S
+        self.desk.until(lambda: self.desk.status.state == Mode.DAMP)
+        assert Fault(self.desk.status.fault) is fault, self.desk.status.reason
+        assert text in self.desk.status.reason
+        self.assert_stays_damped()
+
+    def assert_stays_damped(self) -> None:
+        """Damping is resent every cycle, and nothing but an operator's call ends it."""
+        before = self.robot.tell()
+        cycles = self.desk.status.cycles
+        self.desk.until(lambda: self.desk.status.cycles > cycles + 200)
+        after = self.robot.tell()
+        assert after['kind'] == 'damping'
+        assert after['since'] == before['since'], 'it was damped all the time'
+        # The robot reads the newest command every 2 ms; 200 cycles of 1 ms are about 100 of those.
+        assert after['commands'] - before['commands'] > 50
+        assert self.desk.status.state == Mode.DAMP
+
+    def close(self) -> None:
+        self.driver.stop()
+        self.robot.process.kill()
+        self.policy.process.kill()
+        self.desk.close()
+
+
+@pytest.fixture(scope='module')
+def theatre():
+    stage = Stage()
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def stage(theatre):
+    theatre.to_run()
+    return theatre
+
+
+# The policy.
+
+
+def test_killed_policy(stage):
+    stage.assert_damped(stage.policy.kill(), Fault.TARGETS_STALE, 'no joint targets for')
+    stage.to_run()  # a new one is accepted when the operator asks
+
+
+def test_targets_that_stop(stage):
+    stage.assert_damped(stage.policy.tell(silent=True)['now'], Fault.TARGETS_STALE, 'no joint targets for')
+    stage.policy.tell(silent=False)
+    stage.assert_stays_damped()
+    assert not stage.desk.call('run').success
+
+
+@pytest.mark.parametrize(
+    ('order', 'fault', 'text'),
+    [
+        ({'position': [3, None]}, Fault.TARGET_INVALID, 'left_knee_joint is nan'),
+        ({'position': [3, 57.0]}, Fault.TARGET_INVALID, 'left_knee_joint is 57'),
+        ({'position': [12, 2.6]}, Fault.TARGET_INVALID, 'waist_yaw_joint jumps by 2.60 rad'),
+        ({'back': 1}, Fault.SEQUENCE, 'repeated'),
+        ({'back': 10}, Fault.SEQUENCE, 'came after'),
+        ({'back': 10**9}, Fault.SEQUENCE, 'came after'),
+        ({'stamp_back': 2}, Fault.CLOCK, 'went back by'),
+    ],
+)
+def test_bad_targets(stage, order, fault, text):
+    stage.assert_damped(stage.policy.tell(**order)['now'], fault, text)
+
+
+def test_targets_that_answer_an_old_state(stage):
+    """A policy that goes on with the last thing it saw: 50 ms later its answers are too old."""
+    stage.assert_damped(stage.policy.tell(old_state=True)['now'], Fault.TARGETS_STALE, 'answer a robot state')
+
+
+def test_paused_policy(stage):
+    now = time.monotonic()
+    stage.policy.process.send_signal(signal.SIGSTOP)
+    try:
+        stage.assert_damped(now, Fault.TARGETS_STALE, 'no joint targets for')
+    finally:
+        stage.policy.process.send_signal(signal.SIGCONT)
+    stage.assert_stays_damped()
+
+
+def test_second_publisher_of_targets_is_named_and_refused(stage):
+    other = Peer('fake_policy.py', 'stranger')
+    try:
+        stage.robot.tell(until='damping')
+        stage.desk.until(lambda: stage.desk.status.state == Mode.DAMP)
+        assert stage.desk.status.fault == DriverStatus.FAULT_SECOND_PUBLISHER, stage.desk.status.reason
+        stage.desk.until(lambda: '/humanx/fake_policy and /humanx/stranger' in stage.desk.status.reason)
+        stage.desk.until_accepted('stand')
+        stage.desk.until(lambda: 'expected one publisher' in stage.desk.call('run').message)
+    finally:
+        other.kill()
+    stage.to_run()  # with the stranger gone
+
+
+# The robot.
+
+
+@pytest.mark.parametrize(
+    ('order', 'fault', 'text'),
+    [
+        ({'silent': True}, Fault.STATE_STALE, 'no robot state for'),
+        ({'frozen': True}, Fault.STATE_STALE, 'no robot state for'),
+        ({'damaged': True}, Fault.STATE_STALE, 'no robot state for'),
+        ({'pause_states': 0.06}, Fault.STATE_STALE, 'no robot state for'),
+        ({'tilt': 1.1}, Fault.TILT, 'tilted by 63 degrees'),
+        ({'dq': [3, 31.0]}, Fault.JOINT_VELOCITY, 'left_knee_joint moves at 31.0 rad/s'),
+        ({'q': [3, float('nan')]}, Fault.STATE_INVALID, 'not finite'),
+        ({'quaternion': [0, 0, 0, 0]}, Fault.STATE_INVALID, 'norm 0.000'),
+        ({'temperature': 140}, Fault.TEMPERATURE, '140 degrees'),
+        ({'keys': KEYS['L2'] | KEYS['B']}, Fault.ESTOP, 'from the remote'),
+    ],
+)
+def test_robot_states_to_damp_in(stage, order, fault, text):
+    stage.assert_damped(stage.robot.tell(**order)['now'], fault, text)
+
+
+def test_killed_robot(stage):
+    stage.robot.kill()
+    stage.desk.until(lambda: stage.desk.status.state == Mode.DAMP)
+    assert stage.desk.status.fault == DriverStatus.FAULT_STATE_STALE
+    assert not stage.desk.call('stand').success
+    stage.robot = Peer('fake_robot.py', str(DOMAIN))
+    report = stage.robot.tell(until='damping')  # the first thing the new one hears
+    assert report['kind'] == 'damping'
+    stage.desk.until(lambda: stage.desk.status.state_age < 0.02)
+    stage.assert_stays_damped()
+
+
+def test_paused_robot(stage):
+    stage.robot.process.send_signal(signal.SIGSTOP)
+    try:
+        stage.desk.until(lambda: stage.desk.status.state == Mode.DAMP)
+        assert stage.desk.status.fault == DriverStatus.FAULT_STATE_STALE
+    finally:
+        stage.robot.process.send_signal(signal.SIGCONT)
+    stage.robot.tell(until='damping')
+    stage.desk.until(lambda: stage.desk.status.state_age < 0.02)
+    stage.assert_stays_damped()
+
+
+# The operator.
+
+
+def test_estop_by_service_holds_until_damp_is_asked_for(stage):
+    before = time.monotonic()
+    assert stage.desk.call('estop').success
+    stage.assert_damped(max(before, stage.robot.tell()['now'] - 0.05), Fault.ESTOP, 'by service', within=1.0)
+    assert stage.desk.status.estop
+    refused = stage.desk.call('stand')
+    assert not refused.success
+    assert 'ask for damp first' in refused.message
+    assert stage.desk.call('damp').success
+    assert stage.desk.call('stand').success
+
+
+def test_going_back_to_stand_from_run(stage):
+    assert stage.desk.call('stand').success
+    stage.desk.until_state(Mode.STAND)
+    stage.policy.kill()
+    cycles = stage.desk.status.cycles
+    stage.desk.until(lambda: stage.desk.status.cycles > cycles + 500)
+    assert stage.desk.status.state == Mode.STAND, 'standing does not need a policy'
+    assert not stage.desk.call('run').success or stage.desk.status.state != Mode.RUN
+
+
+# The driver itself.
+
+
+def test_killed_ros_side_leaves_a_loop_that_damps(stage):
+    loop = stage.driver.loop_pid
+    cause = time.monotonic()
+    stage.driver.process.kill()
+    report = stage.robot.tell(until='damping')
+    assert report['since'] - cause <= REACTION_S + RESOLUTION_S
+    # It goes on for some seconds, then leaves by itself: nothing is left running.
+    stage.desk.until(lambda: not Path(f'/proc/{loop}').exists())
+    after = stage.robot.tell()
+    assert after['kind'] == 'damping'
+    assert 0.8 <= after['last'] - report['since'] <= 1.5
+    stage.driver.wait()
+
+
+def test_paused_ros_side(stage):
+    cause = time.monotonic()
+    stage.driver.process.send_signal(signal.SIGSTOP)
+    try:
+        report = stage.robot.tell(until='damping')
+        assert report['since'] - cause <= REACTION_S + RESOLUTION_S
+    finally:
+        stage.driver.process.send_signal(signal.SIGCONT)
+    stage.desk.until(lambda: stage.desk.status.state == Mode.DAMP)
+    assert stage.desk.status.fault != DriverStatus.FAULT_NONE
+    stage.assert_stays_damped()
+
+
+def test_paused_ros_side_while_standing(stage):
+    assert stage.desk.call('stand').success
+    stage.desk.until_state(Mode.STAND)
+    cause = time.monotonic()
+    stage.driver.process.send_signal(signal.SIGSTOP)
+    try:
+        report = stage.robot.tell(until='damping')
+        assert report['since'] - cause <= REACTION_S + RESOLUTION_S
+    finally:
+        stage.driver.process.send_signal(signal.SIGCONT)
+    stage.desk.until(lambda: 'ROS side' in stage.desk.status.reason)
+
+
+def test_paused_loop_damps_when_it_comes_back(stage):
+    loop = stage.driver.loop_pid
+    os.kill(loop, signal.SIGSTOP)
+    try:
+        # The ROS side says that nobody commands the robot.
+        stage.desk.until(lambda: 'has been silent' in stage.desk.status.reason)
+        assert stage.desk.status.state == Mode.DAMP
+        assert not stage.desk.call('stand').success
+    finally:
+        before = stage.robot.tell()
+        os.kill(loop, signal.SIGCONT)
+    report = stage.robot.tell(until='damping')
+    assert report['commands'] > before['commands']
+    stage.desk.until(lambda: stage.desk.status.fault == DriverStatus.FAULT_LOOP_OVERRUN)
+    stage.assert_stays_damped()
+
+
+def test_killed_loop_ends_the_driver(stage):
+    os.kill(stage.driver.loop_pid, signal.SIGKILL)
+    stage.desk.until(lambda: 'control loop died' in stage.desk.status.reason)
+    assert stage.driver.wait() == 1
+    assert any('The control loop died' in line for line in stage.driver.lines)
+
+
+def test_stopped_driver_lets_the_robot_down(stage):
+    stage.driver.process.terminate()
+    report = stage.robot.tell(until='damping')
+    assert stage.driver.wait() == 0
+    after = stage.robot.tell()
+    assert after['kind'] == 'damping'
+    assert after['last'] - report['since'] > 0.2, 'damping is sent for a while, not once'
+    assert not any('Traceback' in line for line in stage.driver.lines)
+
+
+def test_second_driver_is_refused_and_the_first_goes_on(stage):
+    second = Driver('discovery_s:=5.0')
+    assert second.wait() == 2
+    text = ''.join(second.lines)
+    assert 'already has a writer' in text
+    assert f'pid {stage.driver.loop_pid}' in text
+    assert 'Traceback' not in text
+    # The first has not been told to stop by anything the second did, and still commands the robot.
+    disturbed = (DriverStatus.FAULT_SECOND_WRITER, DriverStatus.FAULT_SECOND_PUBLISHER, DriverStatus.FAULT_ESTOP)
+    assert not [status.reason for status in stage.desk.history if status.fault in disturbed]
+    before = stage.robot.tell()['commands']
+    cycles = stage.desk.status.cycles
+    stage.desk.until(lambda: stage.desk.status.cycles > cycles + 100)
+    assert stage.robot.tell()['commands'] > before + 20
+
+
+_FOREIGN = """
+import sys, time
+from humanx_g1_driver.transport import DdsCommandTransport
+from humanx_g1_driver.wire import LowCmdBuffer
+t = DdsCommandTransport(int(sys.argv[1]), 'lo')
+t.open_writer()
+print('ready', flush=True)
+time.sleep(60)
+"""
+
+
+def test_second_writer_of_commands_is_named_and_damped_for(stage):
+    other = subprocess.Popen(
+        [sys.executable, '-c', _FOREIGN, str(DOMAIN)], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    try:
+        assert other.stdout.readline().strip() == 'ready'
+        stage.desk.until(lambda: stage.desk.status.state == Mode.DAMP)
+        assert stage.desk.status.fault == DriverStatus.FAULT_SECOND_WRITER, stage.desk.status.reason
+        assert 'rt/lowcmd has a second writer' in stage.desk.status.reason
+        stage.desk.until(lambda: f'pid {other.pid}' in stage.desk.status.reason)
+        assert not stage.desk.call('stand').success
+    finally:
+        other.kill()
+        other.wait()
+
+
+@pytest.mark.parametrize(
+    ('parameter', 'text'),
+    [
+        ('network_interface:=nope0', "network_interface 'nope0' does not exist"),
+        ('safety.taregts_timeout:=0.05', "unknown parameter 'safety.taregts_timeout'"),
+    ],
+)
+def test_bad_parameters_are_one_sentence_and_status_2(parameter, text):
+    driver = Driver(parameter)
+    assert driver.wait() == 2
+    said = [line for line in driver.lines if line.strip() and 'not multicast-capable' not in line]
+    assert len(said) == 1, said
+    assert text in said[0]
