@@ -59,6 +59,7 @@ class Measurement(threading.Thread):
 
         from humanx.operator import Operator, describe, start_robot
         from humanx_description.ros.polling import PolledSubscription
+        from humanx_description.scheduling import raise_threads
         from humanx_msgs.msg import DriverStatus, JointTargets, PolicyStatus, SimTruth
 
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
@@ -68,6 +69,8 @@ class Measurement(threading.Thread):
         truth = PolledSubscription(operator, SimTruth, 'sim/truth', deep)
         statuses = PolledSubscription(operator, DriverStatus, 'driver_status', deep)
         policies = PolledSubscription(operator, PolicyStatus, 'policy_status', deep)
+        # Messages get their time of arrival from the middleware's threads, which must not wait for other programs.
+        raise_threads(20)
         try:
             started, sentence = start_robot(operator, 60.0)
             if not started:

@@ -23,7 +23,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from humanx_description.errors import UserError
-from humanx_g1_driver.realtime import raise_threads
+from humanx_description.scheduling import raise_threads
 from humanx_g1_driver.sim.channel import Channel, ChannelClosed
 from humanx_g1_driver.sim.messages import TruthMessage, rigid_bodies, ros_time
 from humanx_g1_driver.sim.mocap import Mocap
