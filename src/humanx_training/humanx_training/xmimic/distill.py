@@ -53,9 +53,9 @@ class DistillConfig:
     """Settings of a distillation. ``minutes`` is the budget of wall time; the learning rate falls over it."""
 
     minutes: float = 30.0
-    hidden: tuple[int, ...] = (512, 256, 128)
+    hidden: tuple[int, ...] = (384, 256, 128)
     steps: int = 24  # control steps per iteration
-    updates: int = 30  # gradient steps per iteration
+    updates: int = 20  # gradient steps per iteration
     batch: int = 2048
     capacity: int = 500_000
     learning_rate: float = 1e-3

@@ -29,6 +29,7 @@ class Section:
 
     clips: tuple[str, ...] = ()
     settings: dict = dataclasses.field(default_factory=dict)
+    mpc: dict = dataclasses.field(default_factory=dict)  # see mpc.command.MpcSection
 
 
 def section(skill: Skill) -> Section:

@@ -97,7 +97,7 @@ def build_bank(
         motion, arrays = build_entry(model, clip, style, y, neighbour)
         if motion.complete:
             found[y] = motion
-        last = motion.history[-1]
+        last = motion.deviation
         _LOG.warning(
             'kick at %+.2f m: %s, %.1f mm root and %.2f mrad mean joint deviation, %.0f s', y,
             'feasible' if motion.complete else 'NOT feasible', 1e3 * last['root'], 1e3 * last['joint'],

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from humanx_description import robot
-from humanx_training.xmimic.mpc import mirror, rotation
+from humanx_training import rotation
+from humanx_training.xmimic.mpc import mirror
 from humanx_training.xmimic.mpc.bank import Bank
 from humanx_training.xmimic.mpc.linearise import state_error
 from humanx_training.xmimic.mpc.lqr import ERROR_LIMIT

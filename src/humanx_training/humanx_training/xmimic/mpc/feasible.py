@@ -23,14 +23,18 @@ _PENETRATION = 0.0007  # m the soles sink into the floor under the robot's weigh
 
 @dataclass(frozen=True)
 class Feasible:
-    """A feasible motion: ``qpos`` (T, 36), ``qvel`` (T, 35), ``target`` (T, 29) that really lead from frame to frame,
-    and the worst root and mean joint deviation from the reference (m, rad) after each pass."""
+    """A feasible motion: ``qpos`` (T, 36), ``qvel`` (T, 35), ``target`` (T, 29) that really lead from frame to frame.
+
+    ``history`` holds the frames survived, the worst root and the mean joint deviation from the reference (m, rad) after
+    each pass, ``deviation`` those of this motion.
+    """
 
     qpos: np.ndarray
     qvel: np.ndarray
     target: np.ndarray
     complete: bool
     history: list[dict] = field(default_factory=list)
+    deviation: dict = field(default_factory=dict)
 
 
 def rollout(
@@ -93,8 +97,10 @@ def make_feasible(
         qpos[:usable], qvel[:usable] = run_qpos[:usable], run_qvel[:usable]
         moved = min(usable, len(run_target))
         target[:moved] = run_target[:moved]
-        if complete:
-            best = Feasible(qpos, qvel, target, True, history)
+        if complete and (best is None or history[-1]['joint'] < best.deviation['joint']):
+            best = Feasible(qpos, qvel, target, True, history, history[-1])
             if history[-1]['joint'] < good:
                 break
-    return best or Feasible(qpos, qvel, target, False, history)
+        elif best is not None:
+            break  # it gets no better
+    return best or Feasible(qpos, qvel, target, False, history, history[-1])

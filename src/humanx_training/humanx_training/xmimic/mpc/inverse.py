@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from humanx_description import robot
-from humanx_training.xmimic.mpc import rotation
+from humanx_training import rotation
 
 _LEGS = (robot.LEFT_LEG, robot.RIGHT_LEG)
 _ROTATION_WEIGHT = 0.3  # m/rad: a foot is 0.3 m long, so its tip moves as much as its origin

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import mujoco
 import numpy as np
 
 from humanx_description.robot import NUM_JOINTS
-from humanx_training.xmimic.mpc import rotation
+from humanx_training import rotation
 
 NQ, NV = 7 + NUM_JOINTS, 6 + NUM_JOINTS
 STATE = 2 * NV
@@ -87,7 +88,7 @@ def linearise(
 
     bounds = np.linspace(0, count, threads + 1).astype(int)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, [range(lo, hi) for lo, hi in zip(bounds[:-1], bounds[1:])]))
+        list(pool.map(work, [range(lo, hi) for lo, hi in pairwise(bounds)]))
     growth = np.full(count, np.inf)
     growth[::stride] = [np.abs(np.linalg.eigvals(a)).max() for a in a_all[::stride]]
     sound = np.flatnonzero(growth < max_growth)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from humanx_description import robot
-from humanx_training.xmimic.mpc import balance, rotation
+from humanx_training import rotation
+from humanx_training.xmimic.mpc import balance
 from humanx_training.xmimic.mpc.inverse import BodySolver, velocities
 
 SOLE_HEIGHT = robot.FOOT_SOLE_OFFSET  # m, ankle above the floor when the foot is flat
@@ -87,11 +88,18 @@ class AnchoredClip:
         weight = place - low
         mix = lambda a: a[low] * (1 - weight[:, None]) + a[low + 1] * weight[:, None]  # noqa: E731
         return (
-            rotation.nlerp(self.root_quat[low], self.root_quat[low + 1], weight),
+            nlerp(self.root_quat[low], self.root_quat[low + 1], weight),
             mix(self.joint_pos),
             mix(self.foot_pos),
-            rotation.nlerp(self.foot_quat[low], self.foot_quat[low + 1], weight),
+            nlerp(self.foot_quat[low], self.foot_quat[low + 1], weight),
         )
+
+
+def nlerp(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Blend unit quaternions (..., 4) by ``weight`` (...) from ``a`` (0) to ``b`` (1), short way."""
+    b = np.where((a * b).sum(-1, keepdims=True) < 0, -b, b)
+    out = a + (b - a) * np.asarray(weight)[..., None]
+    return out / np.linalg.norm(out, axis=-1, keepdims=True)
 
 
 def resample(
@@ -199,12 +207,12 @@ def kick_reference(
 
     yaw_bump = balance.interpolate(tau, [(-0.5, 0), (-0.1, 1), (0.1, 1), (0.6, 0)])
     flat = np.tile([1.0, 0, 0, 0], (count, 1))
-    swing_quat = rotation.nlerp(flat, foot_quat, foot_share[:, 0] * 0.5)
-    swing_quat = rotation.nlerp(swing_quat, rotation.from_yaw(np.full(count, contact_yaw)), yaw_bump)
-    swing_quat = rotation.nlerp(flat, swing_quat, rise)
+    swing_quat = nlerp(flat, foot_quat, foot_share[:, 0] * 0.5)
+    swing_quat = nlerp(swing_quat, rotation.from_yaw(np.full(count, contact_yaw)), yaw_bump)
+    swing_quat = nlerp(flat, swing_quat, rise)
 
     qpos = np.tile(home, (count, 1))
-    qpos[:, 3:7] = rotation.nlerp(np.tile(home[3:7], (count, 1)), root_quat, share * style.upper_share)
+    qpos[:, 3:7] = nlerp(np.tile(home[3:7], (count, 1)), root_quat, share * style.upper_share)
     depth = style.crouch * float(balance.smooth_step((style.crouch_from - ball_y) / style.crouch_over))
     qpos[:, 2] -= depth * balance.interpolate(tau, [(-1.0, 0), (-0.3, 1), (0.3, 1), (1.0, 0)])
     upper = slice(7 + robot.WAIST.start, None)
