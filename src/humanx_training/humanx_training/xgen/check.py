@@ -25,7 +25,7 @@ class Limits:
 
     float_height: float = 0.02  # m, lowest sole above the floor, median over the clip
     sink_depth: float = 0.015  # m
-    skate: float = 0.02  # m per 100 ms while the sole is within 1.2 cm of the floor
+    skate: float = 0.02  # m per 100 ms while the whole sole is within 5 mm of the floor
     joint_excess: float = 0.002  # rad beyond a joint's range
     velocity_factor: float = 1.0  # of the motor's speed limit
     joint_step: float = 0.35  # rad change of joint velocity x frame: a jump in one frame
@@ -134,8 +134,10 @@ def _check_feet(clip: InteractionClip, stage: Stage, qpos: np.ndarray, limits: L
         )
     # A foot stands where its whole sole (four corners) is down at both ends of a tenth of a second.
     span = max(1, round(0.1 * clip.fps))
-    down = (height - max(0.0, min(np.median(lowest), 0.02)) < 0.012).all(axis=2)
-    both = down[:-span] & down[span:]
+    down = (height - max(0.0, min(np.median(lowest), 0.02)) < 0.005).all(axis=2)
+    # (a quick low step is down at both ends, too: it must be down throughout).
+    count = np.concatenate([np.zeros((1, 2), dtype=int), np.cumsum(down, axis=0)])
+    both = count[span + 1 :] - count[: -span - 1] == span + 1
     slip = np.linalg.norm(place[span:] - place[:-span], axis=2)
     report.measures['skate_100ms'] = worst = float(np.where(both, slip, 0.0).max(initial=0.0))
     if worst > limits.skate:

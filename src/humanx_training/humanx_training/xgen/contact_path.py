@@ -41,29 +41,51 @@ def strike_frame(anchor_pos: np.ndarray, fps: float, window: slice) -> int:
 
 
 def hold_path(
-    stage: Stage, qpos: np.ndarray, surface: Surface, spec: ContactSpec, start: int, end: int
+    stage: Stage,
+    qpos: np.ndarray,
+    surface: Surface,
+    spec: ContactSpec,
+    start: int,
+    end: int,
+    before: Interval | None = None,
 ) -> Interval:
-    """Return the interval of a hold: the object keeps one pose relative to the anchor."""
+    """Return the interval of a hold: the object keeps one pose relative to the anchor.
+
+    ``before`` is a hold that ends where this one starts: the object is handed over, at the place where it is then.
+    """
     pos, quat = stage.anchor(qpos[start:end], spec.anchor)
     if spec.upright:
         # The heading across the palms' line: forearms may point straight down, that line never does.
         across = rotation.rotate(quat, np.broadcast_to([0.0, 1.0, 0.0], (len(quat), 3)))
         quat = rotation.from_yaw(np.arctan2(-across[:, 0], across[:, 1]))
-    offset = np.array(spec.offset) if spec.offset is not None else _touching_offset(stage, qpos[start], surface, spec)
+    if before is not None:
+        speed = rotation.linear_rate(before.pos, 1.0)[-1] if len(before.pos) > 1 else np.zeros(3)
+        offset = rotation.rotate_inverse(quat[0], before.pos[-1] + speed - pos[0])
+        turn = rotation.multiply(rotation.conjugate(quat[0]), before.quat[-1])
+    else:
+        touching = spec.offset is None
+        offset = _touching_offset(stage, qpos[start], surface, spec, quat[0]) if touching else np.array(spec.offset)
+        turn = np.array(spec.turn)
     pos = pos + rotation.rotate(quat, offset)
-    turned = rotation.multiply(quat, np.array(spec.turn))
+    turned = rotation.multiply(quat, turn)
     return Interval(spec, start, end, pos, rotation.continuous(turned), np.zeros(3), 0.0)
 
 
-def _touching_offset(stage: Stage, qpos: np.ndarray, surface: Surface, spec: ContactSpec) -> np.ndarray:
-    """Return where the object just touches a single anchor (nothing to do between two palms)."""
+def _touching_offset(
+    stage: Stage, qpos: np.ndarray, surface: Surface, spec: ContactSpec, frame: np.ndarray
+) -> np.ndarray:
+    """Return where the object just touches a single hand (nothing to do between two palms), in the frame (4,)."""
     if spec.anchor == 'palms':
         return np.zeros(3)
     pos, quat = stage.anchor(qpos[None], spec.anchor)
-    # Off the palm's inner side: the left palm looks to -y of its frame, the right one to +y.
-    inward = np.array([0.0, 1.0 if spec.anchor.startswith('right') else -1.0, 0.0])
-    reach = touch_distance(stage, qpos, surface, pos[0], rotation.rotate(quat[0], inward), spec)
-    return inward * reach
+    if spec.side == 'palm':
+        # The left palm looks to -y of its frame, the right one to +y.
+        direction = rotation.rotate(quat[0], np.array([0.0, 1.0 if spec.anchor.startswith('right') else -1.0, 0.0]))
+    else:
+        direction = np.array([0.0, 0.0, 1.0 if spec.side == 'above' else -1.0])
+    centre = _contact_point(stage, qpos[None], spec, pos)[0]
+    reach = touch_distance(stage, qpos, surface, centre, direction, spec)
+    return rotation.rotate_inverse(frame, centre + reach * direction - pos[0])
 
 
 def touch_distance(
@@ -202,6 +224,39 @@ def match_velocity(interval: Interval, edge: int, velocity: np.ndarray, fps: flo
     else:
         interval.pos[-count:] -= bump[::-1]
     return float(np.linalg.norm(change))
+
+
+def keep_clear(stage: Stage, surface: Surface, interval: Interval, qpos: np.ndarray, margin: float = 0.005) -> None:
+    """Move a held object out of the bodies that do not hold it (chest, thighs): along the surface normal, smoothly."""
+    arms = np.array([('shoulder' in n or 'elbow' in n or 'wrist' in n) for n in stage.body_names])
+    holders = {stage.model.body(b).id for b in contact_bodies(interval.spec)}
+    spheres = stage.spheres
+    others = np.flatnonzero(~arms[spheres.body] & ~np.isin(spheres.owner, list(holders)))
+    for _ in range(10):
+        shift = np.zeros_like(interval.pos)
+        for k, t in enumerate(range(interval.start, interval.end)):
+            centres = stage.sphere_centres(qpos[t])[others]
+            matrix = rotation.to_matrix(interval.quat[k])
+            distance, normal = surface((centres - interval.pos[k]) @ matrix)
+            gap = distance - spheres.radius[others]
+            worst = int(gap.argmin())
+            if gap[worst] < margin:
+                shift[k] = -(margin - gap[worst]) * (matrix @ normal[worst])
+        if not shift.any():
+            return
+        interval.pos = interval.pos + spread(shift)
+
+
+def spread(extra: np.ndarray, reach: int = 12) -> np.ndarray:
+    """Return changes (T, N) that reach those given and rise and fall smoothly over ``reach`` frames beside them."""
+    out = extra.copy()
+    padded = np.concatenate([np.zeros((reach, extra.shape[1])), extra, np.zeros((reach, extra.shape[1]))])
+    for distance in range(1, reach):
+        weight = 0.5 * (1 + np.cos(np.pi * distance / reach))
+        for offset in (distance, -distance):
+            moved = weight * padded[reach + offset : reach + offset + len(extra)]
+            out = np.where(np.abs(moved) > np.abs(out), moved, out)
+    return out
 
 
 def smooth_step(s: np.ndarray) -> np.ndarray:

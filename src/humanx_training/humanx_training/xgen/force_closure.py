@@ -17,6 +17,7 @@ import numpy as np
 
 from humanx_description import robot
 from humanx_training import rotation
+from humanx_training.xgen.contact_path import spread
 from humanx_training.xgen.stage import Stage
 from humanx_training.xgen.surface import Surface
 
@@ -69,6 +70,11 @@ class Refiner:
         # A body moves with a limb when one of its ancestors does.
         carried = np.array([_has_ancestor(model, int(b), movable) for b in stage.spheres.body])
         self._near = np.flatnonzero(carried)
+        eye = np.eye(len(self._joints))
+        self._pull = np.vstack([self._weights.reference * eye, self._weights.smooth * eye])
+        # Leave a little of the range, so that interpolation between frames cannot cross a limit.
+        self._lower = robot.JOINT_LOWER[self._joints] + 0.01
+        self._upper = robot.JOINT_UPPER[self._joints] - 0.01
 
     def frame(
         self,
@@ -84,24 +90,33 @@ class Refiner:
         reference = qpos[7:36]
         q = reference.copy()
         q[joints] += correction
+        # A sphere that was inside once stays at the surface: let go as soon as it is out, it would fall back in.
+        active: set[int] = set()
         for _ in range(iterations):
-            residual, jacobian = self._linearise(qpos, q, pos, quat, contact_bodies)
+            residual, jacobian = self._linearise(qpos, q, pos, quat, contact_bodies, active)
             pull = np.concatenate([
                 w.reference * (q[joints] - reference[joints]),
                 w.smooth * (q[joints] - reference[joints] - correction),
             ])
-            eye = np.eye(len(joints))
-            rows = np.vstack([jacobian, w.reference * eye, w.smooth * eye])
-            step = -np.linalg.lstsq(rows, np.concatenate([residual, pull]), rcond=None)[0]
-            q[joints] += np.clip(step, -0.15, 0.15)
-            # Leave a little of the range, so that interpolation between frames cannot cross a limit.
-            q[joints] = np.clip(q[joints], robot.JOINT_LOWER[joints] + 0.01, robot.JOINT_UPPER[joints] - 0.01)
+            step = _bounded_step(
+                np.vstack([jacobian, self._pull]),
+                np.concatenate([residual, pull]),
+                self._lower - q[joints],
+                self._upper - q[joints],
+            )
+            q[joints] += step
             if np.abs(step).max() < 1e-3:
                 break
         return q
 
     def _linearise(
-        self, qpos: np.ndarray, q: np.ndarray, pos: np.ndarray, quat: np.ndarray, contacts: tuple[int, ...]
+        self,
+        qpos: np.ndarray,
+        q: np.ndarray,
+        pos: np.ndarray,
+        quat: np.ndarray,
+        contacts: tuple[int, ...],
+        active: set[int],
     ) -> tuple[np.ndarray, np.ndarray]:
         model, spheres, w = self._stage.model, self._stage.spheres, self._weights
         full = np.concatenate([qpos[:7], q])
@@ -121,8 +136,11 @@ class Refiner:
         for index in chosen:
             residuals.append([w.distance * distance[index]])
             rows.append(w.distance * normal[index : index + 1] @ point_jacobian(index))
-        for index in self._near:
-            if distance[index] < 0.0 and index not in chosen:
+        if contacts:
+            active.clear()  # the contacts themselves keep a held hand at the surface
+        active |= {int(i) for i in self._near if distance[i] < 0.0}
+        for index in sorted(active):
+            if index not in chosen:
                 residuals.append([w.penetration * distance[index]])
                 rows.append(w.penetration * normal[index : index + 1] @ point_jacobian(index))
         if len(chosen) > 1:
@@ -171,6 +189,27 @@ class Refiner:
         return float(np.linalg.norm(self._closure(centres[chosen] - pos, matrix)[0])), far, penetration
 
 
+def _bounded_step(jacobian: np.ndarray, residual: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return the Gauss-Newton step between ``low`` and ``high`` (J,): joints at a limit are held and the rest solved again.
+
+    Clipping alone would stall: the solution keeps asking for the joint that cannot move.
+    """
+    free = np.ones(len(low), dtype=bool)
+    step = np.zeros(len(low))
+    for _ in range(5):
+        part = jacobian[:, free]
+        step[free] = -np.linalg.solve(
+            part.T @ part + 1e-9 * np.eye(int(free.sum())), part.T @ (residual + jacobian[:, ~free] @ step[~free])
+        )
+        step[free] = np.clip(step[free], -0.15, 0.15)
+        over = free & ((step < low) | (step > high))
+        if not over.any():
+            break
+        step[over] = np.clip(step[over], np.minimum(low[over], 0.0), np.maximum(high[over], 0.0))
+        free &= ~over
+    return step
+
+
 def refine(
     refiner: Refiner,
     qpos: np.ndarray,
@@ -191,16 +230,22 @@ def refine(
     last = np.zeros(len(joints))
     for t in np.flatnonzero(held):
         fresh = t == 0 or not held[t - 1]
-        q = refiner.frame(qpos[t], last if not fresh else correction[t], pos[t], quat[t], contacts[t], 30 if fresh else 6)
+        q = refiner.frame(qpos[t], last if not fresh else correction[t], pos[t], quat[t], contacts[t], 30 if fresh else 10)
         last = correction[t] = q[joints] - qpos[t, 7:][joints]
     correction = _fade(correction, held, blend)
-    # Hands on their way to or from the object must not pass through it.
-    for t in np.flatnonzero(~held):
-        here = np.concatenate([qpos[t, :7], qpos[t, 7:]])
-        here[7 + joints] += correction[t]
-        if refiner.measure(here, pos[t], quat[t], ())[2] > 0.001:
-            q = refiner.frame(qpos[t], correction[t], pos[t], quat[t], (), 10)
-            correction[t] = q[joints] - qpos[t, 7:][joints]
+    # Hands on their way to or from the object must not pass through it. Each frame is solved alone, so what they give way
+    # is spread over the neighbouring frames, and what is then left is solved again.
+    for _ in range(3):
+        extra = np.zeros_like(correction)
+        for t in np.flatnonzero(~held):
+            here = qpos[t].copy()
+            here[7 + joints] += correction[t]
+            if refiner.measure(here, pos[t], quat[t], ())[2] > 0.001:
+                q = refiner.frame(qpos[t], correction[t], pos[t], quat[t], (), 10)
+                extra[t] = q[joints] - qpos[t, 7:][joints] - correction[t]
+        if not extra.any():
+            break
+        correction += np.where(held[:, None], 0.0, spread(extra))
     out = qpos[:, 7:36].copy()
     out[:, joints] = np.clip(
         out[:, joints] + correction, robot.JOINT_LOWER[joints] + 1e-3, robot.JOINT_UPPER[joints] - 1e-3

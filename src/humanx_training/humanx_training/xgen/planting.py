@@ -13,11 +13,12 @@ from humanx_description.errors import UserError
 from humanx_description.robot import FOOT_BODIES, FOOT_SOLE_OFFSET
 from humanx_training import rotation
 from humanx_training.xgen import rotations as rot
-from humanx_training.xgen.contact_path import smooth_step
+from humanx_training.xgen.contact_path import smooth_step, spread
 from humanx_training.xgen.human_motion import CapturedObject
 from humanx_training.xgen.retarget.kinematics import Kinematics, Pose
 from humanx_training.xgen.retarget.plan import ANKLE_ABOVE_SOLE
 from humanx_training.xgen.retarget.stance import balanced_stance
+from humanx_training.xgen.retarget.terms import SOLE
 from humanx_training.xgen.robot_motion import RobotMotion
 from humanx_training.xgen.whole_body import follow
 
@@ -69,6 +70,33 @@ def plant(motion: RobotMotion, start: int, stop: int, stance_seconds: float) -> 
         clip_start=hold + blend,
         clip_stop=hold + blend + stop - start,
         captured=captured,
+    )
+
+
+def lift_sliding_feet(motion: RobotMotion, clearance: float = 0.012) -> RobotMotion:
+    """Return the motion with feet that move along the floor lifted off it by ``clearance`` (m).
+
+    Fast sources let a foot glide at a few millimetres' height, which a controller can only do with friction.
+    """
+    kin = Kinematics()
+    pose = Pose(motion.root_pos, rot.quat_to_mat(motion.root_quat), motion.joint_pos)
+    kin.update(pose)
+    index = [kin.body_index[b] for b in FOOT_BODIES]
+    feet, mats = kin.pos[:, index].copy(), kin.mat[:, index].copy()
+    corners = feet[:, :, None] + np.einsum('tsij,cj->tsci', mats, SOLE)
+    height = corners[..., 2].min(axis=2)
+    speed = np.linalg.norm(np.gradient(feet[..., :2], axis=0), axis=2) * motion.fps
+    wanted = clearance * smooth_step((speed - 0.06) / 0.14)
+    lift = np.maximum(wanted - np.maximum(height, 0.0), 0.0)
+    if lift.max() < 1e-4:
+        return motion
+    feet[:, :, 2] += spread(lift, reach=max(3, round(0.12 * motion.fps)))
+    solved = follow(kin, pose, feet, mats, fps=motion.fps)
+    return dataclasses.replace(
+        motion,
+        root_pos=solved.pos,
+        root_quat=rotation.continuous(rot.mat_to_quat(solved.mat)),
+        joint_pos=solved.joints,
     )
 
 

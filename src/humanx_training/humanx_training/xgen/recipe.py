@@ -53,6 +53,7 @@ class ContactSpec:
     offset: tuple[float, float, float] | None = None
     turn: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)  # object orientation in the anchor frame
     upright: bool = False
+    side: Literal['palm', 'below', 'above'] = 'palm'  # of a single hand, where the object touches it without `offset`
     from_stance: bool = False  # a hold that lasts through the stance before the motion
     move_waist: bool = False  # refine the waist too
 
@@ -82,8 +83,8 @@ class Arrival:
 class Release:
     """How the object leaves the last contact.
 
-    ``keep``: it does not. ``anchor``: with the velocity that the contact gave it. ``target``: through ``target`` (m, frame of
-    the first frame: x ahead, y left, z above the floor; ``from_release`` takes x and y from the point of release) with the
+    ``keep``: it does not. ``anchor``: with the velocity that the contact gave it. ``target``: through ``target`` (m; x ahead and y left
+    as the robot faces at the release, counted from the object (``from_release``) or the pelvis; z above the floor) with the
     path's ``apex`` (m) or horizontal ``speed``. ``strike``: along the strike, at ``speed`` (default: what the impact gives),
     turned by ``azimuth_deg`` and raised by ``rise_deg``. ``place``: it stays where it is put (``on_floor``).
     """

@@ -10,13 +10,15 @@ import numpy as np
 from humanx_description.errors import UserError
 from humanx_description.paths import data_dir
 from humanx_training.xgen import rotations as rot
-from humanx_training.xgen.human_motion import HumanMotion
+from humanx_training.xgen.human_motion import JOINT, JOINTS, HumanMotion
+from humanx_training.xgen.planting import lift_sliding_feet
 from humanx_training.xgen.recipe import Recipe, Source
 from humanx_training.xgen.retarget.keypoints import resample_human
 from humanx_training.xgen.retarget.pipeline import RetargetConfig, retarget
 from humanx_training.xgen.robot_motion import RobotMotion, load_robot_motion
 
-_JOIN_SECONDS = 0.5  # between two pieces
+_JOIN_SECONDS = 0.9  # between two pieces
+_STEP_HEIGHT = 0.10  # m, of the small steps that bring the feet from one piece to the next
 
 
 def source_path(source: Source) -> Path:
@@ -73,7 +75,7 @@ def robot_motion(recipe: Recipe) -> RobotMotion:
 
             return grounded_motion(read_g1_npz(first), recipe).resample(recipe.fps)
     config = RetargetConfig(stance_before=recipe.stance, stance_after=recipe.stance)
-    return retarget(human_motion(recipe, 50.0), config).motion.resample(recipe.fps)
+    return lift_sliding_feet(retarget(human_motion(recipe, 50.0), config).motion).resample(recipe.fps)
 
 
 def _take(motion: HumanMotion, index: np.ndarray) -> HumanMotion:
@@ -115,13 +117,21 @@ def _joined(first: HumanMotion, second: HumanMotion, gap: int) -> HumanMotion:
     quat = rot.mat_to_quat(turn @ rot.quat_to_mat(second.quat))
     second = dataclasses.replace(second, pos=pos, quat=quat, captured=None)
     first = dataclasses.replace(first, captured=None)
-    s = (np.arange(1, gap + 1) / (gap + 1))[:, None, None]
+    # The feet go one after the other, each lifted where it moves; the body goes all the time.
+    s = np.tile((np.arange(1, gap + 1) / (gap + 1))[:, None, None], (1, len(JOINTS), 1))
+    lift = np.zeros_like(s)
+    for side, begin in (('left', 0.05), ('right', 0.5)):
+        legs = [JOINT[f'{side}_{n}'] for n in ('knee', 'ankle', 'foot')]
+        own = np.clip((s[:, legs] - begin) / 0.45, 0.0, 1.0)
+        way = float(np.linalg.norm(pos[0, legs[1]] - first.pos[-1, legs[1]]))
+        lift[:, legs] = min(1.0, way / 0.05) * _STEP_HEIGHT * np.sin(np.pi * own) ** 2
+        s[:, legs] = own
     s = s * s * (3 - 2 * s)
     sign = np.sign(np.sum(first.quat[-1] * quat[0], axis=-1, keepdims=True))
     blend = (1 - s) * first.quat[-1] + s * quat[0] * np.where(sign == 0, 1.0, sign)
     middle = dataclasses.replace(
         first,
-        pos=(1 - s) * first.pos[-1] + s * pos[0],
+        pos=(1 - s) * first.pos[-1] + s * pos[0] + lift * np.array([0.0, 0.0, 1.0]),
         quat=blend / np.linalg.norm(blend, axis=-1, keepdims=True),
         confidence=np.repeat(np.minimum(first.confidence[-1:], second.confidence[:1]), gap, axis=0),
     )

@@ -15,6 +15,7 @@ from humanx_training.xgen.contact_path import (
     Interval,
     contact_bodies,
     hold_path,
+    keep_clear,
     match_velocity,
     settle,
     shift_and_scale,
@@ -83,9 +84,12 @@ def synthesise(
 
     error = _arrive_first(plan, world, surface, first, fps, qpos, pos, quat, phases)
     for before, after in zip(intervals, intervals[1:]):
-        error = max(error, _between(world, before, after, fps, pos, quat, phases))
+        if after.start > before.end:
+            error = max(error, _between(world, before, after, fps, pos, quat, phases))
     change = _leave_last(plan, world, surface, last, fps, qpos, pos, quat, phases)
     for interval in intervals:
+        if interval.spec.kind == 'hold':
+            keep_clear(stage, surface, interval, qpos)
         pos[interval.frames], quat[interval.frames] = interval.pos, interval.quat
         phases.append(Phase('contact', interval.start, interval.end, interval.spec.anchor))
     phases.sort(key=lambda p: p.start)
@@ -131,7 +135,11 @@ def _intervals(stage: Stage, motion: RobotMotion, surface: Surface, plan: ClipPl
                 stage, qpos, fps, surface, spec, slice(start, end), plan, rolling=rolling
             )
         else:
-            interval = hold_path(stage, qpos, surface, spec, start, end)
+            handed = out[-1] if out and out[-1].end == start else None
+            interval = hold_path(stage, qpos, surface, spec, start, end, handed)
+            if handed is not None:
+                out.append(interval)
+                continue
             on_floor = number == 0 and plan.arrival.kind == 'rest' and plan.arrival.on_floor
             shift_and_scale(interval, plan, qpos[0], fps, keep_start=on_floor)
             if on_floor:
@@ -253,7 +261,7 @@ def _leave_last(
         return 0.0
     point = last.pos[-1]
     own = rotation.linear_rate(last.pos, fps)[-1]
-    velocity = _release_velocity(plan, world, last, own, qpos[0], fps)
+    velocity = _release_velocity(plan, world, last, own, qpos[end - 1], fps)
     change = 0.0
     if last.spec.kind == 'hold':
         change = match_velocity(last, -1, velocity, fps, max(plan.join, 0.2))
@@ -269,7 +277,7 @@ def _leave_last(
 
 
 def _release_velocity(
-    plan: ClipPlan, world: World, last: Interval, own: np.ndarray, first: np.ndarray, fps: float
+    plan: ClipPlan, world: World, last: Interval, own: np.ndarray, robot_then: np.ndarray, fps: float
 ) -> np.ndarray:
     release = plan.release
     if release.kind == 'anchor':
@@ -285,9 +293,9 @@ def _release_velocity(
         rise = np.deg2rad(release.rise_deg) + np.arcsin(np.clip(direction[2], -1, 1))
         flat = direction[:2] / max(np.linalg.norm(direction[:2]), 1e-6)
         return speed * np.array([*(np.cos(rise) * flat), np.sin(rise)])
-    turn = rotation.from_yaw(rotation.yaw(first[3:7]))
+    turn = rotation.from_yaw(rotation.yaw(robot_then[3:7]))
     point = last.pos[-1]
-    base = np.array([*(point[:2] if release.from_release else first[:2]), 0.0])
+    base = np.array([*(point[:2] if release.from_release else robot_then[:2]), 0.0])
     target = base + rotation.rotate(turn, np.array(release.target))
     try:
         velocity = launch_velocity(point, target, apex=release.apex, speed=release.speed and release.speed * plan.release_factor)
@@ -309,8 +317,8 @@ def _refine(
         if interval.spec.kind != 'hold':
             continue
         names = contact_bodies(interval.spec)
-        limbs += [robot.LEFT_ARM] * any(n.startswith('left') for n in names)
-        limbs += [robot.RIGHT_ARM] * any(n.startswith('right') for n in names)
+        # Both arms: the one that does not hold the object must keep out of it.
+        limbs += [robot.LEFT_ARM, robot.RIGHT_ARM] * any('wrist' in n or 'elbow' in n for n in names)
         limbs += [robot.WAIST] * interval.spec.move_waist
         ids = tuple(stage.model.body(n).id for n in names)
         for t in range(interval.start, interval.end):
@@ -319,7 +327,7 @@ def _refine(
         return None
     unique = tuple(dict.fromkeys((s.start, s.stop) for s in limbs))
     refiner = Refiner(stage, surface, tuple(slice(*u) for u in unique))
-    refined = refine(refiner, qpos, pos, quat, contacts, blend=round(0.3 * fps))
+    refined = refine(refiner, qpos, pos, quat, contacts, blend=round(0.5 * fps))
     gap, deep = np.nanmax(refined.distance_after), refined.penetration_after.max()
     if gap > MAX_GAP:
         raise Infeasible(f'the hands stay {gap * 1000:.0f} mm off the object; it is out of reach')
