@@ -1,9 +1,9 @@
 """Sampling-based trajectory optimisation over a feedback law (MPPI with an elite, as in CEM).
 
 For motions that the deterministic passes of :mod:`.feasible` do not make feasible, and for outcomes that a tracking
-cost cannot express (a ball's speed): smooth offsets to the servo targets are sampled on knots, rolled out over a horizon
-under the feedback, weighted by their cost; the weighted *mean* is executed for a few steps, then everything is planned
-again from there. Sampling noise does not go into the motion, only what its average found.
+cost cannot express (a ball's speed): smooth offsets to the servo targets are sampled on knots, rolled out over a
+horizon under the feedback, weighted by their cost; the weighted *mean* is executed for a few steps, then everything is
+planned again from there. Sampling noise does not go into the motion, only what its average found.
 """
 
 from __future__ import annotations

@@ -1,0 +1,112 @@
+"""Distillation: it learns, resumes, refuses foreign files, and exports what it learnt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from humanx_description.errors import UserError
+from humanx_policy import observation as ob
+from humanx_training.xmimic.batch_policy import OnnxPolicy
+from humanx_training.xmimic.distill import Distillation, DistillConfig, Memory, export_student, read_checkpoint
+
+LAYOUT = ob.ObservationLayout(ob.mocap_terms(history=(0,)))
+
+
+@dataclass
+class Outcome:
+    launched: bool = True
+    success: bool = True
+    upright: bool = True
+    touched: bool = True
+
+
+class LinearEnv:
+    """Observations are noise, the teacher a linear map of the first 29 numbers."""
+
+    def __init__(self, n: int = 64) -> None:
+        self.n, self.layout = n, LAYOUT
+        self.rng = np.random.default_rng(0)
+        self.finished: list = []
+        self._obs = self._draw()
+
+    def _draw(self) -> np.ndarray:
+        return self.rng.normal(size=(self.n, LAYOUT.size)).astype(np.float32)
+
+    def observation(self) -> np.ndarray:
+        return self._obs
+
+    def label(self) -> np.ndarray:
+        return (0.5 * self._obs[:, :29]).astype(np.float32)
+
+    def step(self, action: np.ndarray) -> np.ndarray:
+        self._obs = self._draw()
+        self.finished = [Outcome()] * self.n
+        return np.ones(self.n, bool)
+
+
+CONFIG = DistillConfig(minutes=1.0, hidden=(64,), steps=4, updates=25, batch=256, capacity=8_000, mix_iterations=2)
+
+
+def test_the_student_learns_the_teacher(tmp_path):
+    run = Distillation(LinearEnv(), CONFIG, tmp_path)
+    first = run.iterate(0.0)
+    for _ in range(25):
+        last = run.iterate(0.0)
+    assert last < 0.25 * first
+    row = run.report()
+    assert row['success'] == 1.0
+    assert row['samples'] == 26 * 4 * 64
+
+
+def test_resume_continues_and_a_second_run_does_not_overwrite(tmp_path):
+    run = Distillation(LinearEnv(), CONFIG, tmp_path)
+    run.iterate(0.0)
+    run.report()
+    with pytest.raises(UserError, match='holds a run already'):
+        Distillation(LinearEnv(), CONFIG, tmp_path)
+    again = Distillation(LinearEnv(), CONFIG, tmp_path, resume=True)
+    assert again.progress.iteration == 1
+    for a, b in zip(run.student.parameters(), again.student.parameters()):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_nan_label_stops_the_run(tmp_path):
+    env = LinearEnv()
+    env.label = lambda: np.full((env.n, 29), np.nan, np.float32)  # type: ignore[method-assign]
+    with pytest.raises(UserError, match='not finite at iteration 0'):
+        Distillation(env, CONFIG, tmp_path).iterate(0.0)
+
+
+def test_foreign_files_are_refused(tmp_path):
+    file = tmp_path / 'student.pt'
+    with pytest.raises(UserError, match='does not exist'):
+        read_checkpoint(file)
+    file.write_bytes(b'not a checkpoint')
+    with pytest.raises(UserError, match='cannot be read as a checkpoint'):
+        read_checkpoint(file)
+    torch.save({'format': 99}, file)
+    with pytest.raises(UserError, match='is not a checkpoint'):
+        read_checkpoint(file)
+
+
+def test_export_computes_the_same(tmp_path):
+    run = Distillation(LinearEnv(), CONFIG, tmp_path)
+    run.iterate(0.0)
+    run.report()
+    path = tmp_path / 'football.onnx'
+    export_student(
+        tmp_path / 'student.pt', path, skill='football', mode='mocap', object_roles=('ball',), provenance={}
+    )
+    obs = np.random.default_rng(2).normal(size=(16, LAYOUT.size)).astype(np.float32)
+    np.testing.assert_allclose(OnnxPolicy(path).act(obs), run.act(obs), atol=1e-5)
+
+
+def test_memory_keeps_the_latest():
+    memory = Memory.empty(4, 2, 1)
+    for k in range(6):
+        memory.add(np.full((1, 2), k, np.float32), np.full((1, 1), k, np.float32))
+    assert memory.count == 4
+    assert sorted(memory.label[:, 0].tolist()) == [2, 3, 4, 5]
