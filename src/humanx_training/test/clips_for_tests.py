@@ -9,10 +9,15 @@ from humanx_training.clip import InteractionClip, shape_of
 BALL = ObjectSpec('ball', 'sphere', (0.11,), mass=0.43, rolling_rate=0.1)
 
 
-def standing(frames: int = 120, *, ball: bool = True, sway: float = 0.0, radius: float = 0.11) -> InteractionClip:
-    """Return a stance in the default pose, arms swaying, a ball rolling by at 0.5 m/s; the left foot 'touches' late."""
+def standing(frames: int = 120, *, ball: bool = True, sway: float = 0.0, radius: float = 0.11,
+             arms: float = 0.0) -> InteractionClip:
+    """Return a stance in the default pose, arms swaying, a ball rolling by at 0.5 m/s; the left foot 'touches' late.
+
+    ``arms`` (rad) raises both elbows above the default pose.
+    """
     joints = np.tile(robot.DEFAULT_JOINT_POS, (frames, 1))
     joints[:, robot.JOINT_INDEX['left_elbow_joint']] += sway * np.sin(np.arange(frames) * 0.1)
+    joints[:, [robot.JOINT_INDEX['left_elbow_joint'], robot.JOINT_INDEX['right_elbow_joint']]] -= arms
     root = np.tile([0.0, 0.0, 0.745], (frames, 1))
     still = np.tile([1.0, 0.0, 0.0, 0.0], (frames, 1))
     if not ball:

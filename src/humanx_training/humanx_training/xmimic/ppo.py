@@ -79,6 +79,7 @@ class XMimicPPO(PPO):
         self.config, self.bc_coef = config, bc_coef
         self.distributed = distributed
         self.iteration = 0
+        self._return_variance = 1.0
         self.optimizer = torch.optim.Adam([
             {'params': [p for p in actor.parameters() if p.requires_grad], 'lr': config.learning_rate},
             {'params': list(critic.parameters()), 'lr': config.critic_learning_rate},
@@ -118,8 +119,9 @@ class XMimicPPO(PPO):
         advantages = batch.advantages.squeeze(-1)
         ratio = torch.exp(log_prob - batch.old_actions_log_prob.squeeze(-1))
         clipped = ratio.clamp(1.0 - self.clip_param, 1.0 + self.clip_param)
-        near = batch.values + (values - batch.values).clamp(-self.clip_param, self.clip_param)
-        value = torch.max((values - batch.returns).square(), (near - batch.returns).square()).mean()
+        # In units of the returns' spread and unclipped: clipping the change of a value to 0.2 as for the ratio would
+        # hold back a critic whose returns are of the size of 10.
+        value = (values - batch.returns).square().mean() / self._return_variance
         out = {
             'surrogate': -torch.min(advantages * ratio, advantages * clipped).mean(),
             'value': value,
@@ -137,6 +139,7 @@ class XMimicPPO(PPO):
         sums: dict[str, float] = {}
         count = 0
         warming = self.iteration < self.config.critic_warmup
+        self._return_variance = float(self.storage.returns.var()) + 1e-6
         for batch in self.storage.mini_batch_generator(self.num_mini_batches, self.num_learning_epochs):
             losses = self.losses(batch)
             self._adapt_learning_rate(losses['kl'].detach())

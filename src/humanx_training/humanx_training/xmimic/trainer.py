@@ -117,6 +117,8 @@ class Trainer:
         self._boundary()
         if self.prior is not None:
             self._stack = FrameStack(self.env.num_envs, c.amp.history, self._amp_size(), self.env.device)
+        if self.iteration == 0:
+            self._warm_up()
         obs = self._observe(self.env.observe())
         started, done_before = time.monotonic(), self.iteration
         while self.iteration < c.iterations:
@@ -149,6 +151,30 @@ class Trainer:
                 self.env.num_envs, self.config.amp.history, self._amp_size(), self.env.device
             )
         return self.env.observe()
+
+    def _warm_up(self) -> None:
+        """Learn the observations' statistics from one rollout before the first update.
+
+        Otherwise the normalisers' first steps would move the policy further than its updates do. A network that comes
+        with statistics (from DAgger, from a teacher) keeps them.
+        """
+        models = [m for m in (self.ppo.actor, self.ppo.critic) if int(m.obs_normalizer.count) == 0]
+        for model in (self.ppo.actor, self.ppo.critic):
+            if model not in models:
+                model.obs_normalizer.until = int(model.obs_normalizer.count)
+        if not models:
+            return
+        obs = self.env.observe()
+        seen = []
+        with torch.no_grad():
+            for _ in range(self.config.ppo.steps):
+                seen.append(obs.clone())
+                obs, _, _, _ = self.env.step(self.ppo.actor(obs, stochastic_output=True))
+        flat = torch.cat(seen)
+        for model in models:
+            model.train()
+            model.update_normalization(flat)
+        self._boundary()
 
     def _amp_size(self) -> int:
         return self.prior._features.shape[1] if self.prior is not None else 0
@@ -268,6 +294,7 @@ class Trainer:
             'failures': self.env.sampler.failures,
             'best': self.best,
             'stale': self.stale,
+            'normalizers_until': [m.obs_normalizer.until for m in (self.ppo.actor, self.ppo.critic)],
         }
         if self.prior is not None:
             state['prior'] = self.prior.state_dict()
@@ -283,6 +310,8 @@ class Trainer:
             raise UserError(f'{path}: was trained on clips of another length; expected the same clips to resume.')
         self.ppo.set_state(state['algorithm'])
         self.env.sampler.failures.copy_(state['failures'])
+        for model, until in zip((self.ppo.actor, self.ppo.critic), state['normalizers_until'], strict=True):
+            model.obs_normalizer.until = until
         self.iteration, self.best, self.stale = state['iteration'], state['best'], state['stale']
         if self.prior is not None and 'prior' in state:
             self.prior.load_state_dict(state['prior'])

@@ -1,0 +1,366 @@
+"""PPO with BC and AMP: shapes, gradients, exact resume, failures; a tiny task is learnt; export computes the same."""
+
+import argparse
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensordict import TensorDict
+
+from humanx_description.errors import UserError
+from humanx_policy.metadata import PolicyMetadata
+from humanx_training.xmimic import checkpoint, cli, presets
+from humanx_training.xmimic import config as cfg
+from humanx_training.xmimic.amp import FrameStack, MotionPrior
+from humanx_training.xmimic.batch_policy import OnnxPolicy
+from humanx_training.xmimic.clip_set import make_clip_set
+from humanx_training.xmimic.dagger import LabelBuffer, distil
+from humanx_training.xmimic.env import HumanXEnv
+from humanx_training.xmimic.export import export_checkpoint, parity
+from humanx_training.xmimic.ppo import NonFiniteError, bc_loss, make_model
+from humanx_training.xmimic.rollout_eval import track
+from humanx_training.xmimic.teachers import NetworkTeacher
+from humanx_training.xmimic.trainer import Trainer
+
+sys.path.insert(0, str(Path(__file__).parent))
+from clips_for_tests import standing
+
+TINY = {
+    'env': {'num_envs': 16},
+    'ppo': {'hidden': [32, 16], 'steps': 8, 'epochs': 2, 'mini_batches': 2},
+    'iterations': 4,
+    'checkpoint_every': 2,
+    'evaluate_every': 100,
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _trainer(out: Path, changes: dict | None = None, *, kind: str = 'teacher', ball: bool = True,
+             teacher: object = None, env: HumanXEnv | None = None) -> Trainer:  # fmt: skip
+    config = cfg.build(TINY, changes or {})
+    groups = ('privileged',) if kind == 'teacher' else ('policy', 'privileged')
+    mode = 'mocap' if ball else 'nep'
+    env = env or HumanXEnv(make_clip_set([standing(80, ball=ball)]), config.env, mode=mode, groups=groups)  # type: ignore[arg-type]
+    return Trainer(env, config, out, kind=kind, skill='stand', clip_names=['a 0'], teacher=teacher, quiet=True)  # type: ignore[arg-type]
+
+
+def test_bc_loss_is_the_mean_squared_distance() -> None:
+    assert bc_loss(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.zeros(2, 2)).item() == 12.5
+
+
+def test_bc_pulls_the_student_to_the_teacher_and_leaves_the_critic_alone(tmp_path: Path) -> None:
+    class Constant:
+        def label(self, env: HumanXEnv) -> torch.Tensor:
+            return torch.full((env.num_envs, 29), 0.7)
+
+    changes = {'ppo': {'bc_coef': 100.0, 'desired_kl': 10.0, 'learning_rate': 3e-3, 'epochs': 8}, 'iterations': 8}
+    trainer = _trainer(tmp_path, changes, kind='student', teacher=Constant())
+    obs = trainer._observe(trainer.env.observe())
+    assert obs['policy'].shape == (16, trainer.env.layout.size)
+    before = (trainer.act(obs).detach() - 0.7).abs().mean()
+    trainer.run()
+    after = (trainer.act(trainer.env.get_observations()).detach() - 0.7).abs().mean()
+    assert float(after) < 0.5 * float(before)
+    assert 'loss/bc' in trainer.history[-1]
+    # The behaviour-cloning gradient does not reach the critic.
+    trainer.ppo.optimizer.zero_grad()
+    trainer.ppo.actor(obs, stochastic_output=True)
+    bc_loss(trainer.ppo.actor.output_mean, obs['teacher_action']).backward()
+    assert all(p.grad is None or not p.grad.any() for p in trainer.ppo.critic.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in trainer.ppo.actor.parameters())
+
+
+def test_the_critics_learning_rate_does_not_follow_the_kl_rule(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, {'ppo': {'desired_kl': 1e-9}})
+    trainer.run()
+    actor, critic = (group['lr'] for group in trainer.ppo.optimizer.param_groups)
+    assert actor < 1e-3
+    assert critic == 1e-3
+
+
+def test_a_resumed_run_repeats_the_uninterrupted_one_exactly(tmp_path: Path) -> None:
+    whole = _trainer(tmp_path / 'whole', {'iterations': 4})
+    whole.run()
+    first = _trainer(tmp_path / 'part', {'iterations': 2})
+    first.run()
+    second = _trainer(tmp_path / 'part', {'iterations': 4})
+    second.resume(tmp_path / 'part/last.pt')
+    assert second.iteration == 2
+    second.run()
+    for a, b in zip(whole.ppo.actor.state_dict().values(), second.ppo.actor.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    assert whole.history[-1]['train/reward'] == second.history[-1]['train/reward']
+
+
+def test_amp_tells_the_reference_from_other_motion_and_rewards_it(tmp_path: Path) -> None:
+    clips = make_clip_set([standing(100, sway=0.5)])
+    config = cfg.AmpConfig(enabled=True, history=4, hidden=(64, 32), learning_rate=1e-3)
+    torch.manual_seed(0)
+    prior = MotionPrior(clips, config, torch.Generator().manual_seed(0))
+    real = prior.sample_reference(256)
+    fake = real + 0.5 * torch.randn_like(real)
+    for _ in range(60):
+        prior.update(fake)
+    assert float(prior.reward(real).mean()) > float(prior.reward(fake).mean()) + 0.05
+    loss, log = prior.loss(fake, real)
+    without = dataclasses.replace(config, gradient_penalty=0.0)
+    prior.config = without
+    plain, _ = prior.loss(fake, real)
+    assert (loss - plain).item() == pytest.approx(10.0 * log['amp/gradient'], rel=1e-3)
+
+
+def test_amp_stack_fills_after_a_reset() -> None:
+    stack = FrameStack(2, 3, 1, torch.device('cpu'))
+    no, second = torch.tensor([0, 0]), torch.tensor([0, 1])
+    assert stack.push(torch.tensor([[1.0], [5.0]]), no).tolist() == [[1, 1, 1], [5, 5, 5]]
+    assert stack.push(torch.tensor([[2.0], [6.0]]), second).tolist() == [[1, 1, 2], [5, 5, 6]]
+    assert stack.push(torch.tensor([[3.0], [9.0]]), no).tolist() == [[1, 2, 3], [9, 9, 9]]
+
+
+def test_training_with_amp_runs_and_logs(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, {'amp': {'enabled': True, 'history': 3, 'hidden': [16]}, 'iterations': 2})
+    log = trainer.run()[-1]
+    assert np.isfinite(log['amp/loss'])
+    assert np.isfinite(log['train/reward'])
+
+
+def test_a_tiny_task_is_learnt(tmp_path: Path) -> None:
+    """Holding the forearms up, without the reference in the action: the hands' reward rises by 15 % or more.
+
+    36 iterations with this seed gave 30 %; the first two are left out, they begin on the reference itself.
+    """
+    rest = ('upper_body_pos', 'lower_body_pos', 'feet_pos', 'body_rot', 'body_ang_vel', 'body_lin_vel', 'joint_pos',
+            'joint_vel')  # fmt: skip
+    changes = {
+        'env': {
+            'num_envs': 64, 'residual': False, 'randomisation': {'enabled': False}, 'init': {'disturb': False},
+            'termination': {'motion': 1.5}, 'reward': {name: {'weight': 0.0} for name in rest},
+        },
+        'ppo': {'hidden': [64, 64], 'steps': 24, 'epochs': 5, 'init_std': 0.4, 'desired_kl': 0.03, 'gamma': 0.8,
+                'lam': 0.9},
+        'iterations': 30,
+        'checkpoint_every': 1000,
+    }  # fmt: skip
+    clips = make_clip_set([standing(80, ball=False, arms=0.7)])
+    env = HumanXEnv(clips, cfg.build(TINY, changes).env, mode='nep', groups=('privileged',))
+    log = _trainer(tmp_path, changes, ball=False, env=env).run()
+    start, end = (np.mean([h['reward/hands_pos'] for h in part]) for part in (log[3:7], log[-4:]))
+    assert end > 1.15 * start, (start, end)
+
+
+def test_a_non_finite_number_stops_with_its_state_saved(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path)
+    with torch.no_grad():
+        trainer.ppo.actor.mlp[-1].bias[3] = float('nan')
+    with pytest.raises(UserError, match='the action is not finite'):
+        trainer.run()
+    state = torch.load(tmp_path / 'nonfinite.pt', weights_only=True)
+    assert state['qpos'].shape == (16, 43)
+    assert state['where'] == 'the action'
+
+
+def test_checkpoints_of_other_kinds_and_layouts_are_refused(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, {'iterations': 2})
+    trainer.run()
+    with pytest.raises(UserError, match='is a teacher; expected a student'):
+        checkpoint.load(tmp_path / 'last.pt', 'student')
+    (tmp_path / 'junk.pt').write_bytes(b'not a checkpoint')
+    with pytest.raises(UserError, match='cannot be read'):
+        checkpoint.load(tmp_path / 'junk.pt')
+    with pytest.raises(UserError, match='is not a file'):
+        checkpoint.load(tmp_path / 'absent.pt')
+    other = _trainer(tmp_path / 'other', ball=False)
+    with pytest.raises(UserError, match='privileged numbers'):
+        other.resume(tmp_path / 'last.pt')
+
+
+@pytest.mark.parametrize('ball', [False, True])
+def test_student_from_teacher_to_policy_file(tmp_path: Path, ball: bool) -> None:
+    _trainer(tmp_path / 't', {'iterations': 2}, ball=ball).run()
+    config = cfg.build(TINY)
+    mode = 'mocap' if ball else 'nep'
+    env = HumanXEnv(make_clip_set([standing(80, ball=ball)]), config.env, mode=mode)  # type: ignore[arg-type]
+    teacher = NetworkTeacher([tmp_path / 't/last.pt'], env)
+    label = teacher.label(env)
+    # The label is the residual teacher's target in the deployed policy's terms: near the reference here.
+    reference = (env.clips.qpos[env.frame + 1][:, 7:36] - env.default_joints) / env.action_scale
+    assert float((label - reference).abs().max()) < 1.0
+    student = _trainer(tmp_path / 's', {'iterations': 2}, kind='student', ball=ball, teacher=teacher, env=env)
+    teacher_critic = checkpoint.load(tmp_path / 't/last.pt')['algorithm']['critic_state_dict']
+    student.start_from(checkpoint.load(tmp_path / 't/last.pt'), critic_only=True)
+    for name, value in student.ppo.critic.state_dict().items():
+        torch.testing.assert_close(value, teacher_critic[name])
+    student.run()
+    difference = export_checkpoint(tmp_path / 's/last.pt', tmp_path / 'p.onnx')
+    assert difference < 1e-5
+    policy = OnnxPolicy(tmp_path / 'p.onnx')
+    assert isinstance(policy.metadata, PolicyMetadata)
+    assert policy.metadata.object_roles == (('ball',) if ball else ())
+    obs = env.get_observations()
+    np.testing.assert_allclose(
+        policy.act(obs['policy'].numpy()), student.act(obs).detach().numpy(), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_parity_sees_a_changed_network(tmp_path: Path) -> None:
+    _trainer(tmp_path / 's', {'iterations': 2, 'student_teacher': False}, kind='student').run()
+    export_checkpoint(tmp_path / 's/last.pt', tmp_path / 'p.onnx')
+    state = checkpoint.load(tmp_path / 's/last.pt', 'student')
+    layout_size = len(state['algorithm']['actor_state_dict']['obs_normalizer._mean'][0])
+    obs = TensorDict({'policy': torch.zeros(1, layout_size)}, batch_size=[1])
+    model = make_model(obs, 'policy', 29, cfg.build(TINY).ppo, actor=True)
+    model.load_state_dict(state['algorithm']['actor_state_dict'])
+    assert parity(model, tmp_path / 'p.onnx') < 1e-5
+    with torch.no_grad():
+        model.mlp[-1].bias[0] += 1e-3
+    assert parity(model, tmp_path / 'p.onnx') > 1e-4
+
+
+def test_dagger_learns_to_agree_with_its_teacher() -> None:
+    class Law:
+        """A linear law of the true state: something a network can learn."""
+
+        def label(self, env: HumanXEnv) -> torch.Tensor:
+            q = env.sim.qpos[:, 7:36].float() - env.default_joints
+            return -2.0 * q / env.action_scale * 0.1
+
+    config = cfg.build(TINY, {'env': {'num_envs': 32, 'randomisation': {'noise': 0.1}}})
+    env = HumanXEnv(make_clip_set([standing(80, ball=False)]), config.env, mode='nep')
+    torch.manual_seed(0)
+    result = distil(
+        env, Law(), cfg.DaggerConfig(iterations=8, steps=12, updates=30, batch=256, capacity=10_000), config.ppo,
+        quiet=True,
+    )
+    assert result.losses[-1] < 0.4 * result.losses[0], result.losses
+
+
+def test_label_buffer_overwrites_the_oldest() -> None:
+    buffer = LabelBuffer(4, 1, 1, torch.device('cpu'))
+    for start in (0, 3):
+        values = torch.arange(start, start + 3.0)[:, None]
+        buffer.add(values, values)
+    assert buffer.count == 4
+    assert sorted(buffer.label[:, 0].tolist()) == [2.0, 3.0, 4.0, 5.0]
+    assert sorted(buffer.obs[:, 0].tolist()) == [2.0, 3.0, 4.0, 5.0]
+
+
+def test_tracking_evaluation_counts_ends_and_falls() -> None:
+    config = cfg.EnvConfig(
+        num_envs=12, init=cfg.InitConfig(disturb=False), randomisation=cfg.RandomisationConfig(enabled=False),
+        frame_loss=cfg.FrameLossConfig(enabled=False),
+    )
+    env = HumanXEnv(make_clip_set([standing(90, ball=False)]), config, mode='nep')
+    held = track(env, lambda obs: torch.zeros(12, 29))
+    assert held.reached > 0.9
+    assert held.body_error < 0.1
+    kicked = track(env, lambda obs: 6.0 * torch.ones(12, 29))
+    assert kicked.reached < 0.2
+    assert kicked.survival_s < held.survival_s
+
+
+def test_presets_build_and_change_what_they_claim() -> None:
+    for name in presets.PRESETS:
+        config = cfg.build(presets.preset(name))
+        assert config.env.reward.upper_body_pos.scale == 0.03, name
+    assert cfg.build(presets.preset('skillmimic')).env.reward.combine == 'product'
+    assert not cfg.build(presets.preset('base')).env.init.disturb
+    assert cfg.build(presets.preset('+di')).env.init.disturb
+    assert not cfg.build(presets.preset('+di')).env.termination.interaction
+    assert cfg.build(presets.preset('+it')).env.termination.interaction
+    assert cfg.build(presets.preset('+teastu')).student_teacher
+    assert cfg.build(presets.preset('omniretarget')).env.reward.object_pos.weight == 0.0
+    paper = cfg.build(presets.scale('paper'))
+    assert (paper.env.num_envs, paper.ppo.hidden, paper.amp.enabled) == (16384, (512, 256, 256), True)
+    with pytest.raises(UserError, match='expected one of'):
+        presets.preset('nonesuch')
+
+
+def test_settings_are_read_strictly() -> None:
+    overrides = cfg.parse_overrides(['ppo.epochs=7', 'env.reward.contact.weight=0.5'])
+    config = cfg.build({'ppo': {'epochs': 2}}, overrides)
+    assert config.ppo.epochs == 7
+    assert config.env.reward.contact == cfg.Term(0.5, 0.05)
+    with pytest.raises(UserError, match="unknown field 'epoch'"):
+        cfg.build({'ppo': {'epoch': 2}})
+    with pytest.raises(UserError, match='key=value'):
+        cfg.parse_overrides(['ppo.epochs'])
+
+
+def _parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    cli.register(parser.add_subparsers())
+    return parser.parse_args(arguments)
+
+
+def test_train_and_export_commands(tmp_path: Path) -> None:
+    standing(80, ball=False).save(tmp_path / 'clip.npz')
+    common = ['--skill', 'stand', '--clips', str(tmp_path / 'clip.npz'), '--envs', '16', '--iterations', '2',
+              '--set', 'ppo.hidden=[16]', 'ppo.steps=4', 'evaluate_every=2']  # fmt: skip
+    teacher = _parse('train', 'teacher', *common, '--out', str(tmp_path / 't'))
+    assert teacher.run(teacher) == 0
+    assert (tmp_path / 't/summary.json').is_file()
+    assert list((tmp_path / 't/tensorboard').glob('events*'))
+    with pytest.raises(UserError, match='--resume'):
+        teacher.run(teacher)
+    student = _parse('train', 'student', *common, '--teacher-from', str(tmp_path / 't/last.pt'), '--dagger', '2',
+                     '--out', str(tmp_path / 's'), '--set', 'ppo.hidden=[16]', 'ppo.steps=4', 'dagger.updates=2')
+    assert student.run(student) == 0
+    export = _parse('export', str(tmp_path / 's/last.pt'), '--out', str(tmp_path / 'p.onnx'))
+    assert export.run(export) == 0
+    assert (tmp_path / 'p.onnx').is_file()
+    for bad, words in (
+        (['--preset', 'nonesuch'], 'does not exist'),
+        (['--envs', '900000000'], 'GB'),
+        (['--clips', str(tmp_path / 'none.npz')], 'does not exist'),
+    ):
+        args = _parse('train', 'teacher', *common, '--out', str(tmp_path / 'x'), *bad)
+        with pytest.raises(UserError, match=words):
+            args.run(args)
+        assert not (tmp_path / 'x').exists()
+
+
+def test_two_processes_train_one_policy(tmp_path: Path) -> None:
+    """torchrun with two gloo processes: gradients are averaged, so both end with equal weights."""
+    script = tmp_path / 'worker.py'
+    script.write_text(
+        'import sys, torch\n'
+        'from pathlib import Path\n'
+        f'sys.path.insert(0, {str(Path(__file__).parent)!r})\n'
+        'from clips_for_tests import standing\n'
+        'from humanx_training.xmimic import config as cfg\n'
+        'from humanx_training.xmimic.clip_set import make_clip_set\n'
+        'from humanx_training.xmimic.env import HumanXEnv\n'
+        'from humanx_training.xmimic.trainer import Trainer, init_distributed\n'
+        'torch.set_num_threads(1)\n'
+        'd = init_distributed()\n'
+        f'c = cfg.build({TINY!r}, {{"iterations": 2}})\n'
+        'e = HumanXEnv(make_clip_set([standing(80, ball=False)]), c.env, mode="nep", groups=("privileged",))\n'
+        f't = Trainer(e, c, Path({str(tmp_path)!r}), distributed=d, quiet=True)\n'
+        't.run()\n'
+        f'torch.save([v.clone() for v in t.ppo.actor.state_dict().values()], {str(tmp_path)!r} + f"/{{d.rank}}.pt")\n'
+        f'torch.save(e.sim.qpos.clone(), {str(tmp_path)!r} + f"/q{{d.rank}}.pt")\n'
+        'torch.distributed.destroy_process_group()\n'
+    )
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2', '--master-port', '29517',
+               str(script)]  # fmt: skip
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=170, env=environment)
+    assert result.returncode == 0, result.stderr[-2000:]
+    first, second = (torch.load(tmp_path / f'{r}.pt', weights_only=True) for r in (0, 1))
+    for a, b in zip(first, second, strict=True):
+        torch.testing.assert_close(a, b)
+    states = [torch.load(tmp_path / f'q{r}.pt', weights_only=True) for r in (0, 1)]
+    assert not torch.equal(*states)
+
+
+def test_non_finite_error_names_its_place() -> None:
+    assert NonFiniteError('the reward').where == 'the reward'
