@@ -11,7 +11,8 @@ from launch_ros.actions import Node
 
 from humanx import graph
 from humanx_description.errors import UserError
-from launch import LaunchContext, LaunchDescription
+# The type checker finds this repository's folder of the same name instead of the package.
+from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
 
 _BOOL = ('true', 'false')
 

@@ -56,7 +56,9 @@ def _loss(item: ObjectState) -> str:
 
 
 def _set_shape(marker: Marker, spec: ObjectSpec | None) -> None:
-    kind, size = (spec.shape, spec.size) if spec is not None else ('sphere', (0.05,))
+    kind: str = 'sphere' if spec is None else spec.shape
+    size: tuple[float, ...] = (0.05,) if spec is None else spec.size
+    scale: tuple[float, ...]
     if kind == 'box':
         marker.type, scale = Marker.CUBE, tuple(size)
     elif kind == 'cylinder':

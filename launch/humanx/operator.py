@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import rclpy
@@ -153,7 +153,7 @@ def describe(status: DriverStatus | None) -> str:
     return f'{STATE_NAMES.get(status.state, status.state)}: {status.reason}'
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main(args: list[str] | None = None) -> None:
     """Start the robot once, as ``humanx up --go`` asks: for simulated robots."""
     rclpy.init(args=args)
     operator = Operator()
