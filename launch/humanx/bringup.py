@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# The type checker finds this repository's folder of the same name instead of the package.
+from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
 from launch.action import Action
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
@@ -11,8 +13,6 @@ from launch_ros.actions import Node
 
 from humanx import graph
 from humanx_description.errors import UserError
-# The type checker finds this repository's folder of the same name instead of the package.
-from launch import LaunchContext, LaunchDescription  # type: ignore[attr-defined]
 
 _BOOL = ('true', 'false')
 

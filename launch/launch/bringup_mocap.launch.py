@@ -1,7 +1,8 @@
 """Bring up the graph with motion capture: ``ros2 launch humanx bringup_mocap.launch.py skill:=stand``."""
 
-from humanx.bringup import bringup
 from launch import LaunchDescription
+
+from humanx.bringup import bringup
 
 
 def generate_launch_description() -> LaunchDescription:

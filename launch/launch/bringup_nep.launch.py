@@ -1,7 +1,8 @@
 """Bring up the graph without external perception: ``ros2 launch humanx bringup_nep.launch.py skill:=stand``."""
 
-from humanx.bringup import bringup
 from launch import LaunchDescription
+
+from humanx.bringup import bringup
 
 
 def generate_launch_description() -> LaunchDescription:
