@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+from humanx_description.robot import FOOT_BODIES
 
 from humanx_training.xgen import rotations as rot
 from humanx_training.xgen.retarget.banded import NormalEquations
@@ -85,6 +86,24 @@ class SelfCollision:
         distance = np.linalg.norm(p - q, axis=1) - self.radius[a] - self.radius[b]
         keep = distance < margin
         return frame[keep], pair[keep], distance[keep], p[keep], q[keep]
+
+    def keep_off_floor(
+        self, eq: NormalEquations, planted: np.ndarray, clearance: float, weight: float
+    ) -> None:
+        """Add residuals that lift every shape above ``clearance`` (m), but the feet where they stand, (T, 2) bool."""
+        kin = self._kin
+        mats, pos = kin.mat[:, self.body], kin.pos[:, self.body]
+        stands = np.zeros((len(planted), len(self.shapes)), dtype=bool)
+        for side, name in enumerate(FOOT_BODIES):
+            stands[:, self.body == kin.body_index[name]] = planted[:, side, None]
+        for local in (self._start, self._end):
+            ends = pos + np.einsum('tcij,cj->tci', mats, local)
+            below = ends[:, :, 2] - self.radius - clearance
+            frames, shapes = np.nonzero((below < 0) & ~stands)
+            for shape in np.unique(shapes):
+                at = frames[shapes == shape]
+                jac = kin.jac_point_at(at, int(self.body[shape]), ends[at, shape])[:, 2:3]
+                eq.add_at(at, jac * weight, below[at, shape, None] * weight)
 
     def keep_apart(self, eq: NormalEquations, margin: float, weight: float) -> None:
         """Add residuals that push shapes nearer than ``margin`` (m) apart."""

@@ -24,6 +24,8 @@ ANKLE_ABOVE_SOLE = FOOT_SOLE_OFFSET + 0.017558  # m, ankle pitch axis above the 
 FROZEN = 2  # frames of the stance at both ends that the refinement may not move
 STEP_HEIGHT = 0.05  # m, lift of a step in the entry or exit
 STANCE_WIDTH = (0.18, 0.34)  # m between the feet of a stance that may be chosen
+# Feet that stand farther apart, or are turned more, than this step to a stance in the entry or exit.
+COMFORT_STAGGER, COMFORT_WIDTH, COMFORT_TURN = 0.32, 0.42, 0.9  # m, m, rad
 TRIM_TILT = np.deg2rad(1.0)  # rad
 TRIM_PLACE = 0.004  # m
 TRIM_LONGEST = 0.12  # s
@@ -155,8 +157,8 @@ def _over_gaps(values: np.ndarray, fps: float) -> np.ndarray:
 
 def extend(targets: Targets, feet: FootPlan, fps: float, entry: int, leave: int) -> Plan:
     """Put the stances and the entry (``entry`` frames) and exit (``leave`` frames) around the clip."""
-    before = _end_feet(feet, 0, entry, fps)
-    after = _end_feet(_reversed(feet), 0, leave, fps)
+    before = _end_feet(feet, targets.pelvis_pos[0], entry, fps)
+    after = _end_feet(_reversed(feet), targets.pelvis_pos[-1], leave, fps)
     after = _reversed(after)
     whole = FootPlan(
         planted=np.concatenate([before.planted, feet.planted, after.planted]),
@@ -171,33 +173,46 @@ def _reversed(feet: FootPlan) -> FootPlan:
     return FootPlan(feet.planted[::-1], feet.pos[::-1], feet.mat[::-1])
 
 
-def _end_feet(feet: FootPlan, frame: int, length: int, fps: float) -> FootPlan:
-    """Return ``FROZEN + length`` frames of feet that lead from a stance to the clip's frame ``frame``."""
+def _end_feet(feet: FootPlan, root: np.ndarray, length: int, fps: float) -> FootPlan:
+    """Return ``FROZEN + length`` frames of feet that lead from a stance to the first frame of ``feet``.
+
+    ``root`` (3,) m: the pelvis there. A foot in the air steps to where it is; where both stand, but too far apart for a
+    balanced stance, the one farther from the pelvis steps.
+    """
     count = FROZEN + length
     planted = np.ones((count, 2), dtype=bool)
-    pos = np.repeat(feet.pos[None, frame], count, axis=0)
-    mat = np.repeat(feet.mat[None, frame], count, axis=0)
-    for side in range(2):
-        if feet.planted[frame, side]:
-            continue
+    pos = np.repeat(feet.pos[None, 0], count, axis=0)
+    mat = np.repeat(feet.mat[None, 0], count, axis=0)
+    steps = [side for side in range(2) if not feet.planted[0, side]]
+    landed = len(steps) == 0
+    if landed and not comfortable(feet.pos[0], feet.mat[0]):
+        steps = [int(np.argmax(np.linalg.norm(feet.pos[0, :, :2] - root[:2], axis=1)))]
+    for side in steps:
         other = 1 - side
-        base_pos, base_mat = feet.pos[frame, other], feet.mat[frame, other]
-        place, turn = stance_place(feet.pos[frame, side], feet.mat[frame, side], base_pos, base_mat, side)
-        lift_off = FROZEN + round(0.45 * length)
-        steps = count - lift_off
-        share = np.arange(1, steps + 1) / (steps + 1)
-        velocity = (feet.pos[frame + 1, side] - feet.pos[frame, side]) * fps
-        duration = (steps + 1) / fps
-        path = CubicHermiteSpline(
-            [0.0, duration], np.stack([place, feet.pos[frame, side]]), np.stack([np.zeros(3), velocity])
-        )(share * duration)
-        bump = STEP_HEIGHT * np.sin(np.pi * share) ** 2 * (1 - share)
+        end_pos, end_mat = feet.pos[0, side], feet.mat[0, side]
+        place, turn = stance_place(end_pos, end_mat, feet.pos[0, other], feet.mat[0, other], side)
+        first = FROZEN + round((0.25 if landed else 0.45) * length)
+        last = FROZEN + round(0.8 * length) if landed else count
+        share = np.arange(1, last - first + 1) / (last - first + 1)
+        velocity = np.zeros(3) if landed else (feet.pos[1, side] - end_pos) * fps
+        duration = (last - first + 1) / fps
+        path = CubicHermiteSpline([0.0, duration], np.stack([place, end_pos]), np.stack([np.zeros(3), velocity]))(
+            share * duration
+        )
+        bump = STEP_HEIGHT * np.sin(np.pi * share) ** 2 * (1.0 if landed else 1 - share)
         path[:, 2] = np.maximum(path[:, 2] + bump, ANKLE_ABOVE_SOLE)
-        pos[:lift_off, side], mat[:lift_off, side] = place, turn
-        pos[lift_off:, side] = path
-        mat[lift_off:, side] = turn @ rot.exp(_smooth(share)[:, None] * rot.log(turn.T @ feet.mat[frame, side]))
-        planted[lift_off:, side] = False
+        pos[:first, side], mat[:first, side] = place, turn
+        pos[first:last, side] = path
+        mat[first:last, side] = turn @ rot.exp(_smooth(share)[:, None] * rot.log(turn.T @ end_mat))
+        planted[first:last, side] = False
     return FootPlan(planted, pos, mat)
+
+
+def comfortable(pos: np.ndarray, mat: np.ndarray) -> bool:
+    """Return whether two standing feet (2, 3) m, (2, 3, 3) make a stance the G1 holds with level soles."""
+    apart = mat[1].T @ (pos[0] - pos[1])
+    turned = float(rot.yaw_of(mat[1].T @ mat[0]))
+    return abs(apart[0]) <= COMFORT_STAGGER and 0.12 <= apart[1] <= COMFORT_WIDTH and abs(turned) <= COMFORT_TURN
 
 
 def stance_place(

@@ -166,6 +166,7 @@ class _Problem:
         terms.joint_speed(eq, pose.joints, plan.fps, limits.SPEED, tol)
         if self.config.balance:
             terms.balance(eq, kin, self.supports, plan.fps, tol)
+        self.collision.keep_off_floor(eq, plan.feet.planted, CLEARANCE, self.stiffness / tol.sole)
         self.collision.keep_apart(eq, APART, self.stiffness / tol.collision)
         return eq
 
@@ -178,4 +179,3 @@ class _Problem:
         target = feet.pos[:, side] + feet.mat[:, side] @ SOLE_BELOW_ANKLE
         terms.body_pos(eq, kin, body, np.zeros(3), target, np.where(planted, hard / tol.plant_pos, 1 / tol.swing_pos))
         terms.body_rot(eq, kin, body, feet.mat[:, side], np.where(planted, hard / tol.plant_rot, 1 / tol.swing_rot))
-        terms.sole_above_floor(eq, kin, body, np.where(planted, -1.0, CLEARANCE), hard / tol.sole)

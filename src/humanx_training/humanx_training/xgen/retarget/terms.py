@@ -17,7 +17,7 @@ from humanx_training.xgen.retarget.banded import NormalEquations
 from humanx_training.xgen.retarget.kinematics import NUM_DOF, Kinematics
 
 GRAVITY = 9.81
-# Sole corners of the foot in its ankle_roll frame (m): the ends of the outer collision capsules.
+# Sole corners of the foot in its ankle_roll frame (m): below the ends of the outer and middle collision capsules.
 SOLE = np.array([
     [0.123, 0.018, -FOOT_SOLE_OFFSET], [0.123, -0.018, -FOOT_SOLE_OFFSET],
     [-0.044, 0.018, -FOOT_SOLE_OFFSET], [-0.044, -0.018, -FOOT_SOLE_OFFSET],
@@ -73,18 +73,6 @@ def body_rot(eq: NormalEquations, kin: Kinematics, body: str, target: np.ndarray
     error = rot.log(kin.mat[:, index] @ rot.transpose(target))
     w = weight[:, None]
     eq.add(kin.jac_rot(index) * w[:, :, None], error * w)
-
-
-def sole_above_floor(eq: NormalEquations, kin: Kinematics, body: str, clearance: np.ndarray, weight: float) -> None:
-    """No corner of the sole is below ``clearance`` (T,) m."""
-    index = kin.body_index[body]
-    for corner in SOLE:
-        point = kin.point(index, corner)
-        below = point[:, 2] - clearance
-        frames = np.flatnonzero(below < 0)
-        if len(frames):
-            jac = kin.jac_point_at(frames, index, point[frames])[:, 2:3]
-            eq.add_at(frames, jac * weight, below[frames, None] * weight)
 
 
 def posture(eq: NormalEquations, joints: np.ndarray, rest: np.ndarray, weight: np.ndarray) -> None:
