@@ -50,6 +50,7 @@ def run_trial(args: argparse.Namespace) -> int:
 
     _check_trial(args)
     directory = args.record.resolve() if args.record else Path(tempfile.mkdtemp(prefix='humanx_trial_'))
+    keep = bool(args.record)
     try:
         options = TrialOptions(
             mode=args.mode,
@@ -68,6 +69,7 @@ def run_trial(args: argparse.Namespace) -> int:
         try:
             data = run_trials(options, lambda text: print(text, flush=True))
         except TrialError as error:
+            keep = True  # its log says why
             print_error(error)
             return 1
         first_bag = Path(data['results'][0]['bag'])
@@ -88,7 +90,7 @@ def run_trial(args: argparse.Namespace) -> int:
             print(f'film: {args.video} ({frames} frames)')
         return 0
     finally:
-        if not args.record:
+        if not keep:
             shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -6,6 +6,7 @@ time at which it received them: an executor that wakes for each of 1,000 message
 
 import datetime
 import hashlib
+import os
 import signal
 import sys
 import threading
@@ -27,6 +28,7 @@ from std_msgs.msg import String
 from humanx_description.errors import UserError
 from humanx_description.ros.parameters import Param, declare
 from humanx_description.ros.polling import PolledSubscription
+from humanx_description.scheduling import raise_threads
 from humanx_description.skills import load_skill, skill_path
 from humanx_g1_driver.bag_read import SESSION_TOPIC, Session
 from humanx_g1_driver.bag_write import BagWriter, check_new, qos
@@ -68,6 +70,7 @@ PARAMS = (
     Param('skill', '', 'Skill of the trial: a name or a skill file.'),
     Param('seed', 0, 'Seed of the trial.', 0, 2**62),
     Param('policy_file', '', 'Policy file that runs, for its hash; may stay empty.'),
+    Param('realtime_priority', 20, 'SCHED_FIFO priority of receiving, not of writing; 0 asks for none.', 0, 90),
 )
 
 
@@ -91,6 +94,9 @@ class Recorder(Node):
             self._topics.append((topic.name, subscription))
         self._writer.add_topic(SESSION_TOPIC, 'std_msgs/msg/String', qos(latched=True, depth=1))
         self._note_session()
+        # A message's time of arrival is taken by the middleware's threads; this one, which writes, can wait.
+        if raise_threads(values['realtime_priority']) == '':
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         self._asked: set[str] = set()
         self.create_timer(1.0, self._ask_parameters)
 

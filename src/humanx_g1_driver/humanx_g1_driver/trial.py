@@ -81,7 +81,7 @@ def graph_nodes(options: TrialOptions) -> list:
         mode=options.mode,  # type: ignore[arg-type]
         skill=options.skill,
         seed=options.seed,
-        visualize=False,
+        visualize=True,  # its topics belong into the bag
         dds_domain=options.dds_domain,
     )
     graph.check(chosen)

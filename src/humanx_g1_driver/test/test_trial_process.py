@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytest.importorskip('humanx_msgs', reason='the message packages are not built')
@@ -47,8 +49,31 @@ def test_two_trials_of_standing_succeed_and_their_bags_agree(tmp_path: Path) -> 
 
 
 def test_a_robot_that_cannot_balance_fails_with_a_reason(tmp_path: Path) -> None:
-    # 50 ms between command and torque: nobody balances with that.
-    done, data = trial(tmp_path, '--trials', '1', '--param', 'sim_g1.actuation_delay_ms=50')
+    # An IMU with 11 degrees of noise: nobody balances with that.
+    done, data = trial(
+        tmp_path, '--trials', '1', '--param', 'sim_g1.noise.orientation=0.2', '--param', 'sim_g1.noise.gyro=2.0'
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert data['successes'] == 0
     assert data['results'][0]['reason']
+
+
+def test_a_trial_killed_in_the_middle_leaves_a_bag_and_no_process(tmp_path: Path) -> None:
+    bags = tmp_path / 'bags'
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'humanx.cli', 'trial', '--mode', 'nep', '--skill', 'stand', '--dds-domain', DOMAIN,
+         '--record', str(bags)], env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not any(p.stat().st_size > 500_000 for p in bags.rglob('*.mcap')):
+        assert time.monotonic() < deadline, 'nothing was recorded'
+        assert process.poll() is None
+        time.sleep(0.1)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(family, timeout=15)
+    assert not alive
+    (bag,) = (p for p in bags.iterdir() if p.is_dir())
+    with open_bag(bag) as reader:
+        assert reader.message_count > 500
