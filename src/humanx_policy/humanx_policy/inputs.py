@@ -1,4 +1,4 @@
-"""Messages into samples, and how old they are.
+"""What of the inputs can be used, and how old they are.
 
 Age is counted twice and the larger counts: by the stamp (the message may have been late already)
 and by the monotonic clock since it arrived (the system clock may have been set).
@@ -11,12 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from humanx_description import robot
-from humanx_msgs.msg import ObjectStates, RobotState
+from humanx_policy.cdr import ObjectsReading
 from humanx_policy.controller import ObjectsSample, RobotSample
 
 WORLD = 'world'
 # Stamps this far in the future are a clock that was set back, not the jitter of two processes.
 FUTURE_TOLERANCE = 0.02  # s
+NORM_TOLERANCE = 0.05  # of a unit quaternion
 
 
 class Freshness:
@@ -41,55 +42,32 @@ class Freshness:
         return max(by_stamp, time.monotonic() - self._arrival, 0.0)
 
 
-def stamp_ns(stamp: object) -> int:
-    """Return a builtin_interfaces/Time in ns."""
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
-
-
 def robot_problem(sample: RobotSample) -> str:
     """Return a sentence where a robot state cannot be used, else an empty string."""
     for name in ('base_ang_vel', 'root_quat', 'joint_pos', 'joint_vel'):
         if not np.isfinite(getattr(sample, name)).all():
             return f'The robot state holds a non-finite number in {name}.'
-    norm = float(np.linalg.norm(sample.root_quat))
-    if abs(norm - 1) > 0.05:
+    norm = math.hypot(*sample.root_quat)
+    if abs(norm - 1) > NORM_TOLERANCE:
         return f'The robot state holds an orientation of norm {norm:.3f}; expected a unit quaternion.'
     return ''
 
 
-def robot_sample(message: RobotState) -> RobotSample:
-    """Return the sample of a RobotState (ROS quaternions are x y z w)."""
-    imu = message.imu
-    q, w = imu.orientation, imu.angular_velocity
-    return RobotSample(
-        np.array([w.x, w.y, w.z]),
-        np.array([q.w, q.x, q.y, q.z]),
-        np.asarray(message.position),
-        np.asarray(message.velocity),
-    )
-
-
-def objects_sample(message: ObjectStates, roles: Sequence[str]) -> ObjectsSample | str:
+def objects_sample(reading: ObjectsReading, roles: Sequence[str]) -> ObjectsSample | str:
     """Return the sample of the policy's ``roles``, or a sentence about what the message lacks."""
-    if message.header.frame_id != WORLD:
-        return f"The objects are in the frame {message.header.frame_id!r}; expected '{WORLD}'."
-    by_name = {state.name: state for state in message.objects}
+    if reading.frame_id != WORLD:
+        return f"The objects are in the frame {reading.frame_id!r}; expected '{WORLD}'."
     for name in (robot.ROOT_BODY, *roles):
-        if name not in by_name:
+        if name not in reading.objects:
             return f'The objects hold no {name!r}; the policy needs it.'
-    pelvis = by_name[robot.ROOT_BODY]
-    position = np.array([_xyz(by_name[role]) for role in roles]).reshape(-1, 3)
-    tracked = np.array([by_name[role].tracked for role in roles])
+    bodies = [reading.objects[role] for role in roles]
+    position = np.array([body.pose[:3] for body in bodies]).reshape(-1, 3)
     # A number that is no place is not seen, whatever the flag says.
-    tracked &= np.isfinite(position).all(axis=1)
-    q = pelvis.pose.orientation
-    pelvis_pos, pelvis_quat = np.array(_xyz(pelvis)), np.array([q.w, q.x, q.y, q.z])
-    good = pelvis.tracked and bool(np.isfinite(pelvis_pos).all()) and abs(float(pelvis_quat @ pelvis_quat) - 1) < 0.1
+    tracked = np.array([body.tracked for body in bodies]) & np.isfinite(position).all(axis=1)
+    pelvis = reading.objects[robot.ROOT_BODY]
+    pose = pelvis.pose
+    norm = math.hypot(*pose[3:])
+    good = pelvis.tracked and bool(np.isfinite(pose).all()) and abs(norm - 1) < NORM_TOLERANCE
     if not good:
-        pelvis_pos, pelvis_quat = np.zeros(3), np.array([1.0, 0, 0, 0])
-    return ObjectsSample(pelvis_pos, pelvis_quat, good, position, tracked)
-
-
-def _xyz(state: object) -> tuple[float, float, float]:
-    p = state.pose.position
-    return p.x, p.y, p.z
+        pose = np.array([0.0, 0, 0, 1, 0, 0, 0])
+    return ObjectsSample(pose[:3], pose[3:], good, position, tracked)

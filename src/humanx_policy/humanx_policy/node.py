@@ -36,6 +36,7 @@ from humanx_description.scheduling import raise_threads
 from humanx_msgs.msg import DriverStatus, JointTargets, ObjectStates, PolicyStatus, RobotState
 from humanx_msgs.srv import SetSkill
 from humanx_policy import inputs, library
+from humanx_policy.cdr import ObjectsReading, StateReading, read_objects, read_robot_state
 from humanx_policy.controller import NonFiniteActionError, PolicyController
 from humanx_policy.metadata import CONTROL_PERIOD
 from humanx_policy.runtime import PolicyRuntime
@@ -68,8 +69,8 @@ class PolicyNode(Node):
     def __init__(self) -> None:
         self._lock = threading.Lock()  # controller and gate, between loop and service
         self._stop = threading.Event()
-        self._state_message: RobotState | None = None
-        self._objects_message: ObjectStates | None = None
+        self._state: StateReading | None = None
+        self._seen: ObjectsReading | None = None
         self._driver_state: int | None = None
         self._driver_seen = -math.inf
         self._latched = ''  # a failure that lasts until RUN is over
@@ -95,8 +96,8 @@ class PolicyNode(Node):
         self._stats = TickStats(round(1 / CONTROL_PERIOD), 0.5 * CONTROL_PERIOD)
         self._state_age, self._objects_age = inputs.Freshness(), inputs.Freshness()
         newest = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-        self._states = PolledSubscription(self, RobotState, 'robot_state', newest)
-        self._objects = PolledSubscription(self, ObjectStates, 'objects', newest)
+        self._states = PolledSubscription(self, RobotState, 'robot_state', newest, raw=True)
+        self._objects = PolledSubscription(self, ObjectStates, 'objects', newest, raw=True)
         self._driver = PolledSubscription(self, DriverStatus, 'driver_status', STATUS_QOS)
         self._watch = PublisherWatch(
             self, TARGETS_TOPIC, QoSProfile(depth=20, reliability=QoSReliabilityPolicy.BEST_EFFORT)
@@ -183,7 +184,7 @@ class PolicyNode(Node):
         end = math.inf
         while time.monotonic() < end and not self._stop.wait(0.02):
             self._read()
-            if self._state_message is not None and end == math.inf:
+            if self._state is not None and end == math.inf:
                 end = time.monotonic() + LISTEN_AT_START
                 self._set_status(PolicyStatus.IDLE, f'Listening for others on {TARGETS_TOPIC}.')
             self._watch.poll()
@@ -224,15 +225,16 @@ class PolicyNode(Node):
             self._set_status(PolicyStatus.IDLE, 'Ready: the inputs are fresh, the driver is not in RUN.')
 
     def _read(self) -> None:
-        if (state := self._states.newest()) is not None:
+        if (raw := self._states.newest()) is not None:
+            state = read_robot_state(raw)
             # A robot whose own counter stands still has stopped, however often its last state is
             # repeated.
-            if self._state_message is None or state.tick != self._state_message.tick:
-                self._state_age.seen(inputs.stamp_ns(state.header.stamp))
-            self._state_message = state
-        if (objects := self._objects.newest()) is not None:
-            self._objects_age.seen(inputs.stamp_ns(objects.header.stamp))
-            self._objects_message = objects
+            if self._state is None or state.tick != self._state.tick:
+                self._state_age.seen(state.stamp.ns)
+            self._state = state
+        if self._roles and (raw := self._objects.newest()) is not None:
+            self._seen = read_objects(raw)
+            self._objects_age.seen(self._seen.stamp.ns)
         if (driver := self._driver.newest()) is not None:
             self._driver_state, self._driver_seen = driver.state, time.monotonic()
 
@@ -250,24 +252,24 @@ class PolicyNode(Node):
             return PolicyStatus.FAILED, reason, None, None
         if self._latched:
             return PolicyStatus.FAILED, self._latched, None, None
-        if self._state_message is None:
+        if self._state is None:
             return PolicyStatus.IDLE, 'No robot state yet.', None, None
         age = self._state_age.age(now_ns)
         if age > self._state_timeout:
             reason = f'The robot state is {_in_ms(age)} old; allowed are {_in_ms(self._state_timeout)}.'
             return PolicyStatus.WAITING, reason, None, None
-        sample = inputs.robot_sample(self._state_message)
+        sample = self._state.sample
         if problem := inputs.robot_problem(sample):
             return PolicyStatus.WAITING, problem, None, None
         if not self._roles:
             return PolicyStatus.RUNNING, '', sample, None
-        if self._objects_message is None:
+        if self._seen is None:
             return PolicyStatus.WAITING, 'No objects yet: is the mocap bridge running?', None, None
         age = self._objects_age.age(now_ns)
         if age > self._objects_timeout:
             reason = f'The objects are {_in_ms(age)} old; allowed are {_in_ms(self._objects_timeout)}.'
             return PolicyStatus.WAITING, reason, None, None
-        objects = inputs.objects_sample(self._objects_message, self._roles)
+        objects = inputs.objects_sample(self._seen, self._roles)
         if isinstance(objects, str):
             return PolicyStatus.WAITING, objects, None, None
         return PolicyStatus.RUNNING, '', sample, objects
@@ -282,8 +284,9 @@ class PolicyNode(Node):
 
     def _publish(self, targets: object) -> None:
         message = self._message
-        message.header.stamp = self._state_message.header.stamp
-        message.state_tick = self._state_message.tick
+        stamp = self._state.stamp
+        message.header.stamp.sec, message.header.stamp.nanosec = stamp.sec, stamp.nanosec
+        message.state_tick = self._state.tick
         self._sequence += 1
         message.sequence = self._sequence
         message.position[:] = targets

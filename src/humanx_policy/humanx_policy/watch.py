@@ -5,7 +5,6 @@ many seconds. So the watch reads the topic itself and compares what it hears wit
 sent.
 """
 
-import struct
 import time
 from collections import deque
 
@@ -14,22 +13,17 @@ from rclpy.qos import QoSProfile
 
 from humanx_description.ros.polling import PolledSubscription
 from humanx_msgs.msg import JointTargets
+from humanx_policy.cdr import CdrReader, read_stamp
 
 Mark = tuple[int, int, int]  # stamp seconds, stamp nanoseconds, sequence
 
 
 def read_mark(raw: bytes) -> Mark:
-    """Return stamp and sequence of a serialised JointTargets without unpacking its arrays.
-
-    CDR: a 4-byte header (its second byte: 1 little-endian), int32 and uint32 of the stamp, the
-    frame_id as uint32 length and characters, then the uint64 sequence aligned to 8 from the end of
-    the header.
-    """
-    order = '<' if raw[1] & 1 else '>'
-    sec, nanosec, length = struct.unpack_from(f'{order}iII', raw, 4)
-    offset = 4 + (12 + length + 7) // 8 * 8
-    (sequence,) = struct.unpack_from(f'{order}Q', raw, offset)
-    return sec, nanosec, sequence
+    """Return stamp and sequence of a serialised JointTargets without unpacking its arrays."""
+    reader = CdrReader(raw)
+    stamp = read_stamp(reader)
+    reader.string()
+    return stamp.sec, stamp.nanosec, reader.uint64()
 
 
 class PublisherWatch:
@@ -51,7 +45,7 @@ class PublisherWatch:
         for raw in self._heard.all():
             try:
                 mark = read_mark(raw)
-            except struct.error:
+            except ValueError:
                 continue
             if mark not in self._sent:
                 self._last_foreign = time.monotonic()

@@ -23,13 +23,15 @@ msgs = pytest.importorskip('humanx_msgs.msg')
 
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.serialization import serialize_message
 from std_srvs.srv import Trigger
 
 from humanx_description import robot
 from humanx_description.scheduling import raise_threads
 from humanx_msgs.srv import SetSkill
-from humanx_policy import export, inputs, library
+from humanx_policy import export, library
 from humanx_policy import observation as ob
+from humanx_policy.cdr import read_robot_state
 from humanx_policy.controller import PolicyController
 from humanx_policy.metadata import PolicyMetadata
 from humanx_policy.runtime import PolicyRuntime
@@ -228,7 +230,7 @@ def test_targets_answer_states_and_equal_the_controller(fake, node):
     controller = PolicyController(PolicyRuntime(library.find_policy('stand')))
 
     def answer(message) -> np.ndarray:
-        return controller.step(inputs.robot_sample(fake.sent[message.state_tick]))
+        return controller.step(read_robot_state(serialize_message(fake.sent[message.state_tick])).sample)
 
     first = []
     for message in targets:
