@@ -7,8 +7,10 @@ student's own trials among the training environments: noise, pushes and lost fra
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -149,6 +151,7 @@ class Distillation:
         self.rng = np.random.default_rng(config.seed + 1)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.student = Student(env.layout.size, config.hidden)
+        self._behaviour = copy.deepcopy(self.student)
         self.optimiser = torch.optim.Adam(self.student.parameters(), lr=config.learning_rate)
         self.memory = Memory.empty(config.capacity, env.layout.size)
         self.progress = Progress()
@@ -177,16 +180,35 @@ class Distillation:
         return self.progress
 
     def iterate(self, spent: float) -> float:
-        """Collect, learn once; ``spent`` is the share of the budget gone. Returns the imitation loss."""
+        """Collect and learn once; ``spent`` is the share of the budget gone. Returns the imitation loss.
+
+        Both happen at the same time, one core each: the robots act with the student of the last iteration, the learner
+        sees what was collected before this one. The result does not depend on which is faster.
+        """
         config, progress = self.config, self.progress
         share = max(0.0, 1.0 - progress.iteration / max(config.mix_iterations, 1))
-        self._collect(share)
+        if self.memory.count == 0:
+            self._remember(self._collect(share))
         if progress.iteration <= config.mix_iterations:
             self.student.fit_normaliser(self.memory.obs[: self.memory.count][-50_000:].float())
+        self._behaviour.load_state_dict(self.student.state_dict())
         rate = config.learning_rate * max(config.final_rate, 1.0 - spent)
         for group in self.optimiser.param_groups:
             group['lr'] = rate
-        losses = []
+        losses: list[float] = []
+        learner = threading.Thread(target=self._learn, args=(losses,), daemon=True)
+        learner.start()
+        collected = self._collect(share)
+        learner.join()
+        if len(losses) < config.updates or not np.isfinite(losses).all():
+            raise UserError(f'{self.folder}: the imitation loss is not finite at iteration {progress.iteration}.')
+        self._remember(collected)
+        self._loss = float(np.mean(losses))
+        progress.iteration += 1
+        return self._loss
+
+    def _learn(self, losses: list[float]) -> None:
+        config = self.config
         for _ in range(config.updates):
             obs, label = self.memory.sample(config.batch, self.generator)
             loss = nn.functional.smooth_l1_loss(self.student(obs), label)
@@ -195,30 +217,31 @@ class Distillation:
             nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
             self.optimiser.step()
             losses.append(loss.item())
-        self._loss = float(np.mean(losses))
-        if not np.isfinite(self._loss):
-            raise UserError(f'{self.folder}: the imitation loss is not finite at iteration {progress.iteration}.')
-        progress.iteration += 1
-        return self._loss
+
+    def _remember(self, collected: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        for obs, label in collected:
+            self.memory.add(obs, label)
+        self.progress.samples += self.env.n * len(collected)
 
     @torch.no_grad()
     def act(self, obs: np.ndarray) -> np.ndarray:
-        """Return the student's actions (N, 29) for observations (N, O)."""
-        return self.student(torch.from_numpy(obs)).numpy()
+        """Return the acting student's actions (N, 29) for observations (N, O)."""
+        return self._behaviour(torch.from_numpy(obs)).numpy()
 
-    def _collect(self, share: float) -> None:
+    def _collect(self, share: float) -> list[tuple[np.ndarray, np.ndarray]]:
+        collected = []
         env, config, rng = self.env, self.config, self.rng
         teacher = rng.random(env.n) < share
         for _ in range(config.steps):
             obs, label = env.observation(), env.label()
-            self.memory.add(obs, np.clip(label, -config.label_limit, config.label_limit))
+            collected.append((obs.copy(), np.clip(label, -config.label_limit, config.label_limit)))
             action = np.where(teacher[:, None], label, self.act(obs)) if share < 1 else label
             action = action + config.action_noise * self.noisy[:, None] * rng.standard_normal(action.shape)
             done = np.flatnonzero(env.step(action))
             for index, outcome in zip(done, env.finished):
                 if share == 0 and not self.noisy[index]:
                     self._own.append(outcome)
-        self.progress.samples += env.n * config.steps
+        return collected
 
     def report(self) -> dict[str, float]:
         """Add a row to the curve, save a checkpoint and the policy; keep the best apart."""
@@ -262,6 +285,7 @@ class Distillation:
         if state['layout'] != self.env.layout.to_json():
             raise UserError(f'{path}: has another observation layout; expected that of this run.')
         self.student.load_state_dict(state['student'])
+        self._behaviour.load_state_dict(state['student'])
         self.optimiser.load_state_dict(state['optimiser'])
         self.progress = Progress(**state['progress'])
 

@@ -132,7 +132,7 @@ def run_student(args: argparse.Namespace) -> int:
     source = Path(args.teacher_from[0])
     bank = load_bank(source / BANK, style_of(skill))
     out: Path = args.out or Path('out') / f'{skill.name}_student'
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)  # physics and learning run side by side, see Distillation.iterate
     ranges = from_mapping(KickRanges, section(skill).ranges, f'skill {skill.name}: xmimic: mpc: ranges')
     ball = skill.main_object
     assert ball is not None

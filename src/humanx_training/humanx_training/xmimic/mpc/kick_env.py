@@ -29,14 +29,14 @@ _AWAY = np.array([30.0, 0.0, 0.11])  # m, where a ball that is not there lies
 class KickRanges:
     """What varies between episodes and within them. Pairs are uniform ranges, single numbers half widths."""
 
-    start_x: tuple[float, float] = (2.6, 3.4)  # m
+    start_x: tuple[float, float] = (2.3, 3.4)  # m
     start_y: tuple[float, float] = (-0.48, 0.18)
     speed: tuple[float, float] = (0.9, 1.5)  # m/s
     heading: float = 0.03  # rad, of the ball's path
-    wait: tuple[float, float] = (0.0, 1.5)  # s before the ball is set free
+    wait: tuple[float, float] = (0.0, 1.0)  # s before the ball is set free
     absent: float = 0.08  # share of episodes without a ball
     resting: float = 0.07  # share in which it stays at rest
-    episode: float = 7.0  # s
+    episode: float = 6.4  # s
     joint: float = 0.03  # rad, at the start (normal)
     joint_vel: float = 0.2  # rad/s
     root_turn: float = 0.02  # rad
