@@ -275,12 +275,13 @@ class PolicyNode(Node):
         return PolicyStatus.RUNNING, '', sample, objects
 
     def _refuse(self, state: int, reason: str, running: bool) -> None:
+        self._set_status(state, reason)
         if running and not self._damp_asked:
             self._damp_asked = True
             # No wait for the answer, and none needed: without targets the driver damps by itself.
             self._damp_client.call_async(Trigger.Request())
+            self._publish_status()  # the reason must not wait for its turn
             self.get_logger().error(f'Asked the driver to damp: {reason}')
-        self._set_status(state, reason)
 
     def _publish(self, targets: object) -> None:
         message = self._message
