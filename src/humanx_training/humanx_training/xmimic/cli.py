@@ -30,6 +30,7 @@ def _register_train(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--envs', type=int, help='environments')
     parser.add_argument('--iterations', type=int, help='PPO iterations')
     parser.add_argument('--seed', type=int)
+    parser.add_argument('--minutes', type=float, default=60.0, help='model-based: time for distilling, min')
     parser.add_argument('--minutes', type=float, default=45.0, help='budget of a student of --teacher mpc')
     parser.add_argument('--preset', default='xmimic', help='method: xmimic, skillmimic, hdmi, base, +di, +it, ...')
     parser.add_argument('--scale', default='laptop', help='size: laptop, or paper')
@@ -42,7 +43,7 @@ def _register_train(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run_train(args: argparse.Namespace) -> int:
-    """Train; the model-based teacher has its own command."""
+    """Train with PPO, or with the model-based teacher (``--teacher mpc``)."""
     if args.teacher == 'mpc':
         from humanx_training.xmimic.mpc import command
 

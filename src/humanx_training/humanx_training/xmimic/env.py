@@ -267,7 +267,7 @@ class HumanXEnv(VecEnv):
 
     def _privileged(self) -> torch.Tensor:
         s = self.sim
-        scale = self.randomiser._object.size_factor.float() if self.clips.has_object else None
+        scale = self.randomiser.object_scale.float() if self.clips.has_object else None
         # In a residual teacher's terms whoever acts, so that a teacher can label a student's states.
         last = self.action
         if self.cfg.residual:

@@ -26,14 +26,17 @@ class DomainRandomiser:
         """``objects``: the object of each clip (empty: none); all of one name and shape."""
         self._sim, self._config, self._generator, self._objects = sim, config, generator, objects
         model = sim.model
+        self._dtype = sim.qpos.dtype
         self._nominal = {name: np.array(getattr(model, name)) for name in (
             'body_mass', 'body_inertia', 'body_ipos', 'geom_friction', 'actuator_gainprm', 'actuator_biasprm')}
         self._robot_bodies = [b for b in range(1, model.nbody) if model.body_rootid[b] == model.body('pelvis').id]
         self._feet = [g for g in range(model.ngeom) if '_foot' in (model.geom(g).name or '')]
-        self._object = _ObjectParameters(sim, objects) if objects else None
+        # A simulator without parameters of its own can still play clips that share one object.
+        needed = bool(objects) and (config.enabled or len({_shape_key(o) for o in objects}) > 1)
+        self._object = _ObjectParameters(sim, objects) if needed else None
 
     def _uniform(self, low: float, high: float, *shape: int) -> torch.Tensor:
-        draw = torch.rand(*shape, generator=self._generator, device=self._sim.device, dtype=torch.float64)
+        draw = torch.rand(*shape, generator=self._generator, device=self._sim.device, dtype=self._dtype)
         return low + (high - low) * draw
 
     def _factor(self, width: float, *shape: int) -> torch.Tensor:
@@ -45,13 +48,13 @@ class DomainRandomiser:
             return
         c, sim, n, bodies = self._config, self._sim, self._sim.num_envs, self._robot_bodies
         mass, inertia, ipos = (sim.parameter(name) for name in ('body_mass', 'body_inertia', 'body_ipos'))
-        nominal = {k: torch.as_tensor(v, device=sim.device) for k, v in self._nominal.items()}
+        nominal = {k: torch.as_tensor(v, dtype=self._dtype, device=sim.device) for k, v in self._nominal.items()}
         factor = self._factor(c.link_mass, n, len(bodies))
         mass[:, bodies] = nominal['body_mass'][bodies] * factor
         inertia[:, bodies] = nominal['body_inertia'][bodies] * factor[..., None]
         offset = self._uniform(-c.com, c.com, n, len(bodies), 3)
         # Small links cannot carry their mass outside themselves.
-        size = torch.as_tensor(_link_size(sim.model, bodies), device=sim.device)
+        size = torch.as_tensor(_link_size(sim.model, bodies), dtype=self._dtype, device=sim.device)
         offset *= (size / 0.1).clamp(max=1.0)[None, :, None]
         torso = bodies.index(sim.model.body(robot.TORSO_BODY).id)
         offset[:, torso] = self._uniform(-c.torso_com, c.torso_com, n, 3)
@@ -61,12 +64,19 @@ class DomainRandomiser:
             self._object.restore()  # what is derived must not depend on the objects of earlier episodes
         sim.refresh_constants()
 
+    @property
+    def object_scale(self) -> torch.Tensor:
+        """(N,) size of each environment's object relative to the scene's."""
+        if self._object is not None:
+            return self._object.size_factor
+        return torch.ones(self._sim.num_envs, dtype=self._dtype, device=self._sim.device)
+
     def draw_episode(self, env_ids: torch.Tensor, clip_of_env: torch.Tensor) -> None:
         """Draw gains, delay and object of the environments ``env_ids`` (M,), which play clips (M,)."""
         c, sim, m = self._config, self._sim, len(env_ids)
         if c.enabled:
-            kp = self._factor(c.kp, m, 1) * torch.tensor(robot.KP.copy(), device=sim.device)
-            kd = self._factor(c.kd, m, 1) * torch.tensor(robot.KD.copy(), device=sim.device)
+            kp = self._factor(c.kp, m, 1) * torch.tensor(robot.KP.copy(), dtype=self._dtype, device=sim.device)
+            kd = self._factor(c.kd, m, 1) * torch.tensor(robot.KD.copy(), dtype=self._dtype, device=sim.device)
             gain, bias = sim.parameter('actuator_gainprm'), sim.parameter('actuator_biasprm')
             gain[env_ids, :, 0] = kp
             bias[env_ids, :, 1] = -kp
@@ -92,7 +102,7 @@ class _ObjectParameters:
         self._sphere = objects[0].shape == 'sphere'
 
         def column(values: list[float]) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.float64, device=sim.device)
+            return torch.tensor(values, dtype=sim.qpos.dtype, device=sim.device)
 
         # Relative to the object the scene was built with (the first clip's).
         first = objects[0]
@@ -107,13 +117,16 @@ class _ObjectParameters:
         self._grid_b = np.array([bounce_solref(float(e), sim.timestep) for e in self._grid])
         for field in _OBJECT_FIELDS:
             sim.parameter(field)
-        self._nominal = {f: torch.as_tensor(np.array(getattr(model, f)), device=sim.device) for f in _OBJECT_FIELDS}
-        self.size_factor = torch.ones(sim.num_envs, dtype=torch.float64, device=sim.device)
+        self._nominal = {
+            f: torch.as_tensor(np.array(getattr(model, f)), dtype=sim.qpos.dtype, device=sim.device)
+            for f in _OBJECT_FIELDS
+        }
+        self.size_factor = torch.ones(sim.num_envs, dtype=sim.qpos.dtype, device=sim.device)
 
     def _solref(self, restitution: torch.Tensor) -> torch.Tensor:
         e = restitution.clamp(0.0, 0.9).cpu().numpy()
         values = np.stack([np.interp(e, self._grid, self._grid_b[:, k]) for k in (0, 1)], -1)
-        return torch.as_tensor(values, device=self._sim.device)
+        return torch.as_tensor(values, dtype=self._sim.qpos.dtype, device=self._sim.device)
 
     def restore(self) -> None:
         """Give every environment the object that the scene was built with."""
@@ -160,6 +173,10 @@ _OBJECT_FIELDS = (
     'geom_size', 'geom_pos', 'geom_rbound', 'geom_aabb', 'body_mass', 'body_subtreemass', 'body_inertia',
     'body_invweight0', 'geom_friction', 'geom_solref', 'pair_friction', 'pair_solref', 'dof_damping',
 )  # fmt: skip
+
+
+def _shape_key(spec: ObjectSpec) -> tuple:
+    return (spec.size, spec.mass, spec.friction, spec.restitution, spec.body_restitution, spec.rolling_rate)
 
 
 def _link_size(model: mujoco.MjModel, bodies: list[int]) -> np.ndarray:

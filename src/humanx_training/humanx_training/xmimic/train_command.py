@@ -25,10 +25,14 @@ from humanx_training.xmimic.trainer import Trainer, init_distributed
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """The ``xmimic`` section of a skill file: where its clips are and what it changes in the settings."""
+    """The ``xmimic`` section of a skill file: where its clips are and what it changes in the settings.
+
+    ``mpc`` is the model-based teacher's, which validates it itself (:mod:`.mpc.command`).
+    """
 
     clips: tuple[str, ...] = ()
     settings: dict = dataclasses.field(default_factory=dict)
+    mpc: dict = dataclasses.field(default_factory=dict)
     mpc: dict = dataclasses.field(default_factory=dict)  # see mpc.command.MpcSection
 
 
