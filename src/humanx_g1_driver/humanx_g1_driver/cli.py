@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run_trial(args: argparse.Namespace) -> int:
     """Run the trials; 0 when they ran (whatever the verdicts), 1 if the graph failed."""
-    from humanx_g1_driver.trial import TrialError, TrialOptions, print_error, run_trials, write_json
+    from humanx_g1_driver.trial import run_trials, write_json
+    from humanx_g1_driver.trial_types import TrialError, TrialOptions
 
     _check_trial(args)
     directory = args.record.resolve() if args.record else Path(tempfile.mkdtemp(prefix='humanx_trial_'))
@@ -70,7 +72,7 @@ def run_trial(args: argparse.Namespace) -> int:
             data = run_trials(options, lambda text: print(text, flush=True))
         except TrialError as error:
             keep = True  # its log says why
-            print_error(error)
+            print(f'humanx: {error}', file=sys.stderr)
             return 1
         first_bag = Path(data['results'][0]['bag'])
         if not args.record:

@@ -73,12 +73,13 @@ def _encode(skill: Skill, frames: list[tuple[np.ndarray, str]], out: Path, width
         renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         camera = _camera(frames)
         with imageio.get_writer(partial, fps=FPS, codec='libx264', macro_block_size=2, quality=7) as writer:
+            film: Any = writer  # imageio's own types do not say what a writer can do
             for qpos, caption in frames:
                 data.qpos[:] = qpos
                 mujoco.mj_kinematics(model, data)
                 mujoco.mj_camlight(model, data)
                 renderer.update_scene(data, camera)
-                writer.append_data(_label(renderer.render(), f'{skill.name}  {caption}'))
+                film.append_data(_label(renderer.render(), f'{skill.name}  {caption}'))
         os.replace(partial, out)
     finally:
         renderer.close()

@@ -1,6 +1,7 @@
 """``humanx trial``: what it refuses before anything starts, and its summary."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from bag_factory import write_trial  # noqa: E402
 
-from humanx_g1_driver.trial import TrialOptions, TrialResult, graph_nodes, summary, write_json  # noqa: E402
+from humanx_g1_driver.trial import graph_nodes, summary, write_json  # noqa: E402
 from humanx_g1_driver.trial_report import driver_timing  # noqa: E402
+from humanx_g1_driver.trial_types import TrialOptions, TrialResult  # noqa: E402
 from humanx_g1_driver.video import render_bag  # noqa: E402
 
 
@@ -69,12 +71,32 @@ def test_timing_of_a_bag_without_run_is_empty(tmp_path: Path) -> None:
 def test_bad_choices_are_one_sentence_and_status_2(arguments: list[str], said: str) -> None:
     done = subprocess.run(
         [sys.executable, '-m', 'humanx.cli', 'trial', '--mode', 'nep', *arguments],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert 'Traceback' not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_running_driver_is_left_alone(tmp_path: Path) -> None:
+    import rclpy
+
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=67)
+    node = rclpy.create_node('g1_driver', context=context, namespace='/humanx')
+    try:
+        done = subprocess.run(
+            [sys.executable, '-m', 'humanx.cli', 'trial', '--mode', 'nep', '--skill', 'stand', '--dds-domain', '67',
+             '--record', str(tmp_path / 'bags')],
+            env=os.environ | {'ROS_DOMAIN_ID': '67'}, capture_output=True, text=True, timeout=150, check=False,
+        )  # fmt: skip
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+    assert done.returncode == 2
+    assert 'g1_driver already runs in ROS domain 67' in done.stderr
+    assert not (tmp_path / 'bags').exists()
 
 
 def test_a_film_of_a_bag(tmp_path: Path) -> None:
@@ -91,7 +113,7 @@ def test_a_film_of_a_bag(tmp_path: Path) -> None:
 
     assert frames == 20
     with imageio.get_reader(out) as film:
-        images = list(film)
+        images = list(film.iter_data())
     assert len(images) == frames
     # The robot is in the middle of the picture: darker and brighter than the sky above it.
     assert images[-1][30:100, 50:110].std() > 10

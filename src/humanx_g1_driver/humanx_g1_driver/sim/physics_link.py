@@ -23,6 +23,7 @@ class PhysicsLink:
         """Give the physics its parameters and wait until it runs; raises :class:`UserError` if it refuses them."""
         self._channel.send(parameters)
         ready = self._channel.receive(None)
+        assert isinstance(ready, Ready)
         if ready.refusal:
             raise UserError(ready.refusal)
         return ready
