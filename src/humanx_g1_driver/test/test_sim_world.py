@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from humanx_description import robot
-from humanx_description.skills import load_skill
+from humanx_description.skills import list_skills, load_skill
 from humanx_g1_driver.sim.motors import DQ, KD, KP, TAU, Motors, Q
 from humanx_g1_driver.sim.options import SensorNoise, WorldConfig
 from humanx_g1_driver.sim.protocol import GantryState, MotorState
@@ -240,3 +240,19 @@ def test_scene_actuators_are_in_motor_order() -> None:
     assert joints == list(robot.JOINT_NAMES)
     assert isinstance(Motors(world.model), Motors)
     assert world.model.opt.integrator == mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+
+
+@pytest.mark.parametrize('name', list_skills())
+def test_every_skill_runs_and_its_object_is_set_going(name: str) -> None:
+    world = World(load_skill(name))
+    world.reset(1, generalise=True)
+    world.gantry.drop()
+    world.data.qpos[2] = robot.DEFAULT_ROOT_HEIGHT
+    world.begin_run()
+    for _ in range(int(world.episode.start.delay * 1000) + 200):
+        hold(world)
+        world.step()
+    assert np.isfinite(world.data.qpos).all()
+    assert world.data.qpos[2] > 0.6
+    has_object = world.skill.main_object is not None and not world.skill.main_object.fixed
+    assert world.episode.launches == int(has_object)
