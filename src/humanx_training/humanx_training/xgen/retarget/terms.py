@@ -53,7 +53,7 @@ class Tolerances:
     root_rot_acc: float = 60.0
     joint_vel: float = 0.5
     balance: float = 0.02
-    balance_reach: float = 0.03  # m; further outside the support, the cost is linear
+    balance_reach: float = 0.10  # m; further outside the support, the cost is linear
     collision: float = 0.001
 
 
