@@ -30,15 +30,13 @@ def _register_train(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--envs', type=int, help='environments')
     parser.add_argument('--iterations', type=int, help='PPO iterations')
     parser.add_argument('--seed', type=int)
-    parser.add_argument('--minutes', type=float, default=60.0, help='model-based: time for distilling, min')
-    parser.add_argument('--minutes', type=float, default=45.0, help='budget of a student of --teacher mpc')
     parser.add_argument('--preset', default='xmimic', help='method: xmimic, skillmimic, hdmi, base, +di, +it, ...')
     parser.add_argument('--scale', default='laptop', help='size: laptop, or paper')
     parser.add_argument('--set', nargs='+', default=[], metavar='KEY=VALUE', help='settings, as in ppo.epochs=5')
     parser.add_argument('--resume', action='store_true', help='continue the training in --out')
     parser.add_argument('--out', type=Path, help='folder of the run; default: out/<skill>_<kind>')
     parser.add_argument('--device', default='cpu')
-    parser.add_argument('--threads', type=int, default=1, help="torch's threads; small tensors run best on one")
+    parser.add_argument('--threads', type=int, default=2, help="torch's threads for gradients")
     parser.set_defaults(run=run_train)
 
 

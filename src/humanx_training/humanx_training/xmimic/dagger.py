@@ -19,6 +19,7 @@ from humanx_training.xmimic.config import DaggerConfig, PpoConfig
 from humanx_training.xmimic.env import HumanXEnv
 from humanx_training.xmimic.ppo import NonFiniteError, make_model
 from humanx_training.xmimic.teachers import Teacher
+from humanx_training.xmimic.trainer import one_torch_thread
 
 
 class LabelBuffer:
@@ -71,7 +72,8 @@ def distil(
     started = time.monotonic()
     for iteration in range(config.iterations):
         share = max(0.0, 1.0 - iteration / max(config.mix_iterations, 1)) if config.mix_iterations else 0.0
-        obs = _collect(env, teacher, student, buffer, obs, config, share)
+        with one_torch_thread():
+            obs = _collect(env, teacher, student, buffer, obs, config, share)
         if iteration < 10:
             # Statistics of the whole buffer; fixed once the student's own states dominate it.
             student.train()

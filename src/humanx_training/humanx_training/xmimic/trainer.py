@@ -6,10 +6,12 @@ the run was interrupted. So a resumed run repeats the uninterrupted one exactly.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,17 @@ def init_distributed() -> Distributed:
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('nccl' if torch.cuda.is_available() else 'gloo')
     return Distributed(torch.distributed.get_rank(), world)
+
+
+@contextlib.contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Run small tensor operations on one thread: waking others costs more than they save."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Trainer:
@@ -186,7 +199,7 @@ class Trainer:
         logs: dict[str, torch.Tensor] = {}
         start = time.perf_counter()
         physics = getattr(env.sim, 'physics_seconds', 0.0)
-        with torch.no_grad():
+        with torch.no_grad(), one_torch_thread():
             for _ in range(c.ppo.steps):
                 actions = self.ppo.act(obs)
                 if not bool(torch.isfinite(actions).all()):
@@ -230,7 +243,8 @@ class Trainer:
         first: Tracking | None = None
         for name, env in self.eval_envs.items():
             env.seed(12345)
-            result = track(env, self.act)
+            with one_torch_thread():
+                result = track(env, self.act)
             log |= result.log(f'eval_{name}')
             first = first or result
         assert first is not None

@@ -1,0 +1,206 @@
+"""Speed of training on the CPU: physics alone, the environment, the whole PPO loop, and mjlab beside them.
+
+    python benchmarks/bench_train.py --json out/bench/train.json
+    python benchmarks/bench_train.py --mjlab-python /path/to/venv/bin/python   # a Python in which mjlab 1.6.0 runs
+
+G1 + ball + floor, 5 ms, implicitfast, Newton, self-collision on; policy at 100 Hz over 2 physics steps. `rollout` is
+mujoco.rollout called for the same 2 steps at a time. The share `elsewhere` is what the PPO loop spends outside MuJoCo
+and matrix products (torch's profiler, one iteration). Status 1 below a floor: 33,000 physics steps/s, 5,000 PPO
+samples/s, 10 times mjlab, 25 % elsewhere; `--no-floors` only measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import mujoco
+import mujoco.rollout
+import numpy as np
+import torch
+
+from humanx_description import robot
+from humanx_description.objects import ObjectSpec
+from humanx_description.scene import default_qpos, scene
+from humanx_training.clip import InteractionClip, shape_of
+from humanx_training.xmimic.clip_set import make_clip_set
+from humanx_training.xmimic.config import build
+from humanx_training.xmimic.env import HumanXEnv
+from humanx_training.xmimic.sim import MujocoSimulator
+from humanx_training.xmimic.trainer import Trainer, one_torch_thread
+
+FLOORS = {'physics_steps_per_s': 33_000, 'ppo_samples_per_s': 5_000, 'times_mjlab': 10, 'elsewhere_share': 0.25}
+BALL = ObjectSpec('ball', 'sphere', (0.11,), mass=0.43, rolling_rate=0.1)
+# What mjlab's own G1 velocity task does on this machine: environment steps/s at its own control rate (4 x 5 ms).
+_MJLAB = """
+import time, torch, json
+from mjlab.envs import ManagerBasedRlEnv
+from mjlab.tasks.registry import load_env_cfg
+import mjlab.tasks
+cfg = load_env_cfg('Mjlab-Velocity-Flat-Unitree-G1')
+cfg.scene.num_envs = 64
+env = ManagerBasedRlEnv(cfg, device='cpu')
+env.reset()
+action = torch.zeros(64, 29)
+for _ in range(2):
+    env.step(action)
+begin = time.perf_counter()
+steps = 10
+for _ in range(steps):
+    env.step(action)
+seconds = time.perf_counter() - begin
+print('RESULT', json.dumps({'physics': 64 * steps * cfg.decimation / seconds, 'decimation': cfg.decimation}))
+"""
+
+
+def clip() -> InteractionClip:
+    """Return a stance of 3 s with a ball that rolls by."""
+    frames = 300
+    still = np.tile([1.0, 0.0, 0.0, 0.0], (frames, 1))
+    position = np.tile([1.5, 0.4, 0.11], (frames, 1))
+    position[:, 0] -= 0.005 * np.arange(frames)
+    return InteractionClip(
+        100.0, np.tile([0.0, 0.0, 0.745], (frames, 1)), still, np.tile(robot.DEFAULT_JOINT_POS, (frames, 1)), 'ball',
+        shape_of(BALL), position, still, np.zeros((frames, 2), bool), robot.FOOT_BODIES,
+    )
+
+
+def physics(envs: int, threads: int | None, seconds: float = 2.0) -> float:
+    """Return physics steps per second, 2 at a time, of standing robots."""
+    model = scene([BALL])
+    sim = MujocoSimulator(model, envs, threads=threads)
+    qpos = np.tile(default_qpos([BALL]), (envs, 1))
+    target = np.tile(robot.DEFAULT_JOINT_POS, (envs, 1))
+    sim.set_state(qpos, np.zeros((envs, model.nv)))
+    count, begin = 0, time.perf_counter()
+    while time.perf_counter() - begin < seconds:
+        if count % 50 == 49:
+            sim.set_state(qpos, np.zeros((envs, model.nv)))
+        sim.step(target, 2)
+        count += 1
+    rate = 2 * envs * count / (time.perf_counter() - begin)
+    sim.close()
+    return rate
+
+
+def rollout(envs: int, threads: int, seconds: float = 2.0) -> float:
+    """Return physics steps per second of mujoco.rollout, called for 2 steps at a time."""
+    model = scene([BALL])
+    datas = [mujoco.MjData(model) for _ in range(threads)]
+    size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+    state = np.zeros((envs, size))
+    state[:, 1 : 1 + model.nq] = default_qpos([BALL])
+    control = np.tile(robot.DEFAULT_JOINT_POS, (envs, 2, 1))
+    start, count, begin = state.copy(), 0, time.perf_counter()
+    with mujoco.rollout.Rollout(nthread=threads) as engine:
+        while time.perf_counter() - begin < seconds:
+            states, _ = engine.rollout(model, datas, start, control)
+            start = state.copy() if count % 50 == 49 else states[:, -1]
+            count += 1
+    return 2 * envs * count / (time.perf_counter() - begin)
+
+
+def environment(envs: int, steps: int = 60) -> tuple[float, float]:
+    """Return environment steps per second and the share of the physics in them."""
+    config = build({'env': {'num_envs': envs}}).env
+    env = HumanXEnv(make_clip_set([clip()]), config, groups=('policy', 'privileged'))
+    zero = torch.zeros(envs, 29)
+    with one_torch_thread():
+        for _ in range(5):
+            env.step(zero)
+        physics_before, begin = env.sim.physics_seconds, time.perf_counter()
+        for _ in range(steps):
+            env.step(zero)
+        seconds = time.perf_counter() - begin
+    share = (env.sim.physics_seconds - physics_before) / seconds
+    env.close()
+    return envs * steps / seconds, share
+
+
+def ppo(envs: int, iterations: int) -> dict[str, float]:
+    """Return samples per second of the whole loop (teacher) and where the time goes."""
+    config = build({'env': {'num_envs': envs}, 'iterations': iterations, 'checkpoint_every': 10_000})
+    env = HumanXEnv(make_clip_set([clip()]), config.env, groups=('privileged',))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(env, config, Path(folder), quiet=True)
+        history = trainer.run()
+        seconds = sum(h['time/collect'] + h['time/learn'] for h in history[1:])
+        samples = envs * config.ppo.steps * (len(history) - 1)
+        physics_share = sum(h['time/physics'] for h in history[1:]) / seconds
+        learn_share = sum(h['time/learn'] for h in history[1:]) / seconds
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            before, begin = env.sim.physics_seconds, time.perf_counter()
+            trainer._iterate(env.observe())
+            total = time.perf_counter() - begin
+        physics_time = env.sim.physics_seconds - before
+        products = sum(
+            e.self_cpu_time_total for e in profile.key_averages() if e.key in ('aten::addmm', 'aten::mm', 'aten::bmm')
+        )
+    env.close()
+    return {
+        'ppo_samples_per_s': samples / seconds,
+        'physics_share': physics_share,
+        'learn_share': learn_share,
+        'elsewhere_share': max(0.0, 1.0 - (physics_time + products * 1e-6) / total),
+    }
+
+
+def mjlab(python: str) -> dict[str, float] | None:
+    """Return mjlab's physics steps per second on this CPU, None where it does not run."""
+    result = subprocess.run([python, '-c', _MJLAB], capture_output=True, text=True, timeout=1200)
+    for line in result.stdout.splitlines():
+        if line.startswith('RESULT'):
+            return json.loads(line[6:])
+    print(f'mjlab did not run: {result.stderr.strip().splitlines()[-1:]}', file=sys.stderr)
+    return None
+
+
+def main() -> int:
+    """Measure, print a table, write JSON, compare with the floors."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--json', type=Path)
+    parser.add_argument('--envs', type=int, default=512)
+    parser.add_argument('--iterations', type=int, default=6)
+    parser.add_argument('--mjlab-python', help='a Python in which mjlab runs; default: this one')
+    parser.add_argument('--no-floors', action='store_true')
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+    figures: dict[str, float] = {}
+    missed: list[str] = []
+
+    def note(name: str, value: float) -> None:
+        figures[name] = value
+        floor = FLOORS.get(name)
+        below = floor is not None and (value > floor if name == 'elsewhere_share' else value < floor)
+        bound = '' if floor is None else f'   {"at most" if name == "elsewhere_share" else "at least"} {floor:,}'
+        print(f'{name:29}  {value:12,.3f}{bound}{"   MISSED" if below else ""}', flush=True)
+        if below:
+            missed.append(name)
+
+    note('physics_steps_per_s', physics(args.envs, 2))
+    note('physics_steps_per_s_1_thread', physics(args.envs, 1))
+    note('rollout_steps_per_s', rollout(args.envs, 2))
+    rate, share = environment(args.envs)
+    note('env_steps_per_s', rate)
+    note('env_physics_share', share)
+    for name, value in ppo(args.envs, args.iterations).items():
+        note(name, value)
+    other = mjlab(args.mjlab_python) if args.mjlab_python else None
+    if other is not None:
+        note('mjlab_physics_steps_per_s', other['physics'])
+        note('times_mjlab', 2 * figures['env_steps_per_s'] / other['physics'])
+    print(f'our stepper / mujoco.rollout, 2 steps at a time: '
+          f'{figures["physics_steps_per_s"] / figures["rollout_steps_per_s"]:.2f}')  # fmt: skip
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(figures, indent=2) + '\n')
+    return 0 if args.no_floors or not missed else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
