@@ -36,6 +36,9 @@ class MotorCommand:
         self.kp[:] = self.kd[:] = self.tau[:] = 0.0
 
 
+MIN_STIFFNESS = 1e-3  # N m/rad: below, a joint's torque cannot be limited by moving its target
+
+
 class Clamps:
     """Joint limits, rate and torque, applied in this order; all by moving the target position."""
 
@@ -59,22 +62,30 @@ class Clamps:
         """
         wanted, low, high, target = self._wanted, self._low, self._high, command.q
         wanted[:] = target
-        np.clip(target, robot.JOINT_LOWER, robot.JOINT_UPPER, out=target)
+        np.maximum(target, robot.JOINT_LOWER, out=target)
+        np.minimum(target, robot.JOINT_UPPER, out=target)
         np.subtract(self._last, self._step, out=low)
         np.add(self._last, self._step, out=high)
-        np.clip(target, low, high, out=target)
+        np.maximum(target, low, out=target)
+        np.minimum(target, high, out=target)
         self._last[:] = target
 
         effort, kp = robot.EFFORT_LIMIT, command.kp
         passive = command.tau - command.kd * dq  # torque without the position term
-        stiff = kp > 1e-3
-        gain = np.where(stiff, kp, 1.0)
+        if kp.min() > MIN_STIFFNESS:
+            stiff = None
+            gain = kp
+        else:
+            stiff = kp > MIN_STIFFNESS
+            gain = np.where(stiff, kp, 1.0)
         np.divide(-effort - passive, gain, out=low)
         low += q
         np.divide(effort - passive, gain, out=high)
         high += q
-        np.copyto(target, np.clip(target, low, high), where=stiff)
-        changed = bool((target != wanted).any())
-        if not stiff.all():
+        if stiff is None:
+            np.maximum(target, low, out=target)
+            np.minimum(target, high, out=target)
+        else:
+            np.copyto(target, np.clip(target, low, high), where=stiff)
             np.copyto(command.tau, np.clip(command.tau, -effort, effort), where=~stiff)
-        return changed
+        return not np.array_equal(target, wanted)

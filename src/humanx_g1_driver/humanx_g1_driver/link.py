@@ -61,6 +61,7 @@ STATUS = np.dtype([
 DONE = np.dtype([
     ('kind', 'u4'), ('pad', 'u4'), ('cycles', 'u8'), ('misses', 'u8'), ('cpu_seconds', 'f8'), ('seconds', 'f8'),
     ('period_mean', 'f8'), ('period_max', 'f8'), ('error_p50', 'f8'), ('error_p99', 'f8'),
+    ('responses', 'u8'), ('response_p99', 'f8'), ('response_max', 'f8'),
 ])  # fmt: skip
 
 DTYPES = {

@@ -14,6 +14,7 @@ import numpy as np
 
 from humanx_description import robot
 from humanx_g1_driver import link as wire_link
+from humanx_g1_driver.commands import MotorCommand
 from humanx_g1_driver.faults import Action, Answer, Fault, Mode, Problem
 from humanx_g1_driver.link import Kind, Link, LinkClosed
 from humanx_g1_driver.observed import ObservedStates, ResponseTimes
@@ -60,6 +61,7 @@ class ControlLoop:
         self._describe_writer = describe_writer or (lambda handle: f'writer {handle:x}')
         self._state = LowStateBuffer()
         self._command = LowCmdBuffer()
+        self._damping = MotorCommand()
         modes = np.zeros(NUM_MOTORS, dtype=np.uint8)
         modes[:_N] = 1
         self._command.mode = modes
@@ -98,20 +100,29 @@ class ControlLoop:
         machine.wake(now)
         try:
             self._take_state(now)
-            self._watch(now)
+            self._watch_wire(now)
             self._take_link(now)
+            self._watch_ros(now)
         except Exception as error:
-            # Whatever it is, the robot must get its damping command in this very cycle.
-            machine.raise_fault(Problem(Fault.INTERNAL, f'error in the control loop: {error!r}'), now)
-            if not self._error_told:
-                self._error_told = True
-                traceback.print_exc()
+            self._broken(error, now)
         if self._heard:
             command = self._command
-            out = machine.step(now)
+            try:
+                out = machine.step(now)
+            except Exception as error:
+                self._broken(error, now)
+                out = self._damping
+                out.set_damping(machine.state.q, machine.limits.damping)
             command.q[:_N], command.kp[:_N], command.kd[:_N], command.tau[:_N] = out.q, out.kp, out.kd, out.tau
             self._transport.send_command(command)
         self._tell(now)
+
+    def _broken(self, error: Exception, now: float) -> None:
+        """An error of our own: whatever it is, the robot must get its damping command in this very cycle."""
+        self._machine.raise_fault(Problem(Fault.INTERNAL, f'error in the control loop: {error!r}'), now)
+        if not self._error_told:
+            self._error_told = True
+            traceback.print_exc()
 
     def _take_state(self, now: float) -> None:
         if not self._transport.poll_state(self._state):
@@ -173,8 +184,8 @@ class ControlLoop:
             return Answer(False, f'the call came {now - asked_at:.1f} s too late')
         return self._machine.request(action, now)
 
-    def _watch(self, now: float) -> None:
-        """Everything that can go wrong outside this process."""
+    def _watch_ros(self, now: float) -> None:
+        """The ROS side: dead (then this process ends after a while of damping) or silent."""
         machine = self._machine
         if self._orphan_since is not None:
             if now - self._orphan_since > self._orphan_s:
@@ -184,6 +195,10 @@ class ControlLoop:
             machine.raise_fault(
                 Problem(Fault.INTERNAL, f'the ROS side of the driver has been silent for {silence:.0f} ms'), now
             )
+
+    def _watch_wire(self, now: float) -> None:
+        """Other writers of commands, and the wall clock, which the stamps of others depend on."""
+        machine = self._machine
         step = self._clock.went_back()
         if step:
             machine.raise_fault(Problem(Fault.CLOCK, f'the wall clock was set back by {step:.3f} s'), now)
@@ -255,5 +270,6 @@ class ControlLoop:
         packet['cpu_seconds'] = time.process_time() - cpu_started
         packet['period_mean'], packet['period_max'] = total.mean, total.max
         packet['error_p50'], packet['error_p99'] = total.error_p50, total.error_p99
+        packet['responses'], packet['response_p99'], packet['response_max'] = self._response.total()
         with contextlib.suppress(LinkClosed):
             self._link.send(packet)

@@ -2,9 +2,11 @@
 
 import functools
 import gc
+import json
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import rclpy
@@ -56,6 +58,7 @@ class DriverNode(Node):
     def _start(self) -> None:
         values = declare(self, PARAMS)
         self._interface = values['network_interface']
+        self._summary_file = values['summary_file']
         config = control_config(values)
         self._state = RobotState()
         self._state.header.frame_id = self._state.imu.header.frame_id = 'imu_in_pelvis'
@@ -71,6 +74,7 @@ class DriverNode(Node):
         self.create_timer(HEARTBEAT_S, self._beat)
         self._thread = threading.Thread(target=self._listen, name='from the loop', daemon=True)
         self._thread.start()
+        self._cpu_started = time.process_time()
         gc.collect()
         gc.freeze()
         refusal = raise_threads(values['ros_priority'])
@@ -84,15 +88,21 @@ class DriverNode(Node):
             return
         self._loop.stop()
         self._thread.join(timeout=1.0)
-        summary = self._loop.summary
-        if summary is not None and summary['cycles']:
-            print(
-                f'g1_driver: {summary["cycles"]} cycles, {summary["misses"]} misses, period error p50 '
-                f'{1e6 * summary["error_p50"]:.0f} us, p99 {1e6 * summary["error_p99"]:.0f} us, longest period '
-                f'{1e3 * summary["period_max"]:.2f} ms, '
-                f'{100 * summary["cpu_seconds"] / summary["seconds"]:.0f} % of a core.',
-                file=sys.stderr,
-            )
+        packet = self._loop.summary
+        if packet is None or not packet['cycles']:
+            return
+        summary = {name: packet[name].item() for name in packet.dtype.names if name not in ('kind', 'pad')}
+        summary['loop_cpu'] = summary['cpu_seconds'] / summary['seconds']
+        summary['ros_cpu'] = (time.process_time() - self._cpu_started) / summary['seconds']
+        if self._summary_file:
+            Path(self._summary_file).write_text(json.dumps(summary, indent=1) + '\n')
+        print(
+            f'g1_driver: {summary["cycles"]} cycles, {summary["misses"]} misses, period error p50 '
+            f'{1e6 * summary["error_p50"]:.0f} us, p99 {1e6 * summary["error_p99"]:.0f} us, longest period '
+            f'{1e3 * summary["period_max"]:.2f} ms; loop {100 * summary["loop_cpu"]:.0f} % of a core, ROS side '
+            f'{100 * summary["ros_cpu"]:.0f} %.',
+            file=sys.stderr,
+        )
 
     # ROS to loop
 

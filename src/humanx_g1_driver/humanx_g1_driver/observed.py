@@ -29,17 +29,30 @@ class ObservedStates:
 
 
 class ResponseTimes:
-    """Delay from a state's arrival to the targets that answer it, over the last answers (about one second)."""
+    """Delay from a state's arrival to the targets that answer it: the last answers (about one second), and all."""
+
+    BIN_S, BINS = 1e-4, 2000
 
     def __init__(self, window: int = 100) -> None:
         self._ring = np.zeros(window)
         self._count = 0
+        self._histogram = np.zeros(self.BINS, dtype=np.int64)
+        self._max = 0.0
 
     def add(self, seconds: float) -> None:
         self._ring[self._count % len(self._ring)] = seconds
         self._count += 1
+        self._histogram[min(int(seconds / self.BIN_S), self.BINS - 1)] += 1
+        self._max = max(self._max, seconds)
 
     def summary(self) -> tuple[float, float]:
-        """Return the 99th percentile and the maximum in seconds, zeros if nothing came."""
+        """Return the 99th percentile and the maximum of the last answers in seconds, zeros if nothing came."""
         values = self._ring[: min(self._count, len(self._ring))]
         return (float(np.percentile(values, 99)), float(values.max())) if len(values) else (0.0, 0.0)
+
+    def total(self) -> tuple[int, float, float]:
+        """Return number, 99th percentile (to 0.1 ms) and maximum of all answers."""
+        if not self._count:
+            return 0, 0.0, 0.0
+        bin_99 = int(np.searchsorted(np.cumsum(self._histogram), 0.99 * self._count))
+        return self._count, (bin_99 + 1) * self.BIN_S, self._max

@@ -33,6 +33,7 @@ PARAMS = (
         'Accept other writers of rt/lowcmd as long as they write nothing (a stock robot may hold such).',
     ),
     Param('stand_pose', robot.DEFAULT_JOINT_POS.tolist(), 'Joint positions to stand in, rad, motor order.'),
+    Param('summary_file', '', 'Where to write the timing of the whole run as JSON at the end; empty: nowhere.'),
     *(_limit(field.name) for field in fields(SafetyLimits)),
 )  # fmt: skip
 

@@ -5,6 +5,7 @@ import gc
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -108,14 +109,20 @@ class ClockWatch:
 
     TOLERANCE_S = 0.01  # NTP slews, it does not step, by less than this
 
-    def __init__(self, wall=time.time, monotonic=time.monotonic) -> None:
+    def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._wall, self._monotonic = wall, monotonic
-        self._offset = wall() - monotonic()
+        self._lowest, _ = self._offset()
+
+    def _offset(self) -> tuple[float, float]:
+        """Return bounds of wall minus monotonic time: this thread may be held up between reading the clocks."""
+        before = self._monotonic()
+        wall = self._wall()
+        return wall - self._monotonic(), wall - before
 
     def went_back(self) -> float:
         """Return by how many seconds the wall clock was set back since the last call, 0 if it was not."""
-        offset = self._wall() - self._monotonic()
-        step, self._offset = self._offset - offset, offset
+        lowest, highest = self._offset()
+        step, self._lowest = self._lowest - highest, lowest
         return step if step > self.TOLERANCE_S else 0.0
 
 

@@ -21,9 +21,9 @@ _NAMED = (Fault.SECOND_PUBLISHER, Fault.SECOND_WRITER)
 class SafetyMachine:
     """Decides, once per control period, what the motors are told.
 
-    Call in this order each period: :meth:`wake`, :meth:`observe` if a new robot state came, :meth:`offer` for each new joint targets,
-    :meth:`request` for each operator's call, :meth:`raise_fault` for what others noticed, then :meth:`step`. All times
-    are seconds on one monotonic clock.
+    Call in this order each period: :meth:`wake`, :meth:`observe` if a new robot state came, :meth:`offer` for each new
+    joint targets, :meth:`request` for each operator's call, :meth:`raise_fault` for what others noticed, then
+    :meth:`step`. All times are seconds on one monotonic clock.
     """
 
     def __init__(self, limits: SafetyLimits, stand: StandController, period_s: float = 0.001) -> None:

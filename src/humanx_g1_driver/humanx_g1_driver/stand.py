@@ -5,6 +5,8 @@ times its height (about 240 N m/rad). The pose is therefore held stiffly, and th
 pelvis measured by the IMU, which moves the centre of pressure under the feet.
 """
 
+import math
+
 import numpy as np
 
 from humanx_description import robot
@@ -69,16 +71,19 @@ class StandController:
         out.kp[:] = start.kp + stiffness * (STAND_KP - start.kp)
         out.kd[:] = start.kd + stiffness * (STAND_KD - start.kd)
         out.tau[:] = (1.0 - share) * start.tau
-        w, qx, qy, qz = quat
+        w, qx, qy, qz = quat.tolist()  # Python floats: numpy's own scalars cost ten times as much
+        rates = gyro.tolist()
         # Gravity in the pelvis frame gives the tilt without the yaw.
         down_x, down_y = -2.0 * (qx * qz - w * qy), -2.0 * (qy * qz + w * qx)
         down_z = -(1.0 - 2.0 * (qx * qx + qy * qy))
-        pitch = np.arctan2(down_x, -down_z) - self._pitch
-        roll = np.arctan2(-down_y, -down_z) - self._roll
+        pitch = math.atan2(down_x, -down_z) - self._pitch
+        roll = math.atan2(-down_y, -down_z) - self._roll
         elapsed = 0.0 if self._last is None else min(now - self._last, 0.01)
         self._last = now
-        for ankles, axis, tilt, rate in ((_ANKLE_PITCH, 0, pitch, gyro[1]), (_ANKLE_ROLL, 1, roll, gyro[0])):
+        for ankles, axis, tilt, rate in ((_ANKLE_PITCH, 0, pitch, rates[1]), (_ANKLE_ROLL, 1, roll, rates[0])):
             slow = self._slow[axis] + share * self.SLOW_GAIN * elapsed * tilt
             self._slow[axis] = slow = min(max(slow, -self.MAX_SLOW), self.MAX_SLOW)
             lean = slow + share * (self.TILT_GAIN * tilt + self.RATE_GAIN * rate)
-            out.q[ankles] += min(max(lean, -self.MAX_LEAN), self.MAX_LEAN)
+            lean = min(max(lean, -self.MAX_LEAN), self.MAX_LEAN)
+            for ankle in ankles:
+                out.q[ankle] += lean

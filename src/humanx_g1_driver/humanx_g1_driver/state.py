@@ -1,5 +1,7 @@
 """The robot's state as the safety machine looks at it, and the check that it can be believed."""
 
+import math
+
 import numpy as np
 
 from humanx_description import robot
@@ -33,13 +35,14 @@ class RobotSnapshot:
     @property
     def tilt(self) -> float:
         """Angle between the pelvis' own up and the world's, rad."""
-        _, x, y, _ = self.quat
-        return float(np.arccos(min(max(1.0 - 2.0 * (x * x + y * y), -1.0), 1.0)))
+        _, x, y, _ = self.quat.tolist()
+        return math.acos(min(max(1.0 - 2.0 * (x * x + y * y), -1.0), 1.0))
 
 
 def implausible(state: RobotSnapshot) -> Problem | None:
     """Return what makes a state impossible to use: a number that is not finite, or no unit quaternion."""
-    if not (np.isfinite(state.q).all() and np.isfinite(state.dq).all() and np.isfinite(state.gyro).all()):
+    # One sum for all: anything not finite makes it so, and single-precision numbers cannot overflow it.
+    if not math.isfinite(state.q.sum() + state.dq.sum() + state.gyro.sum()):
         return Problem(Fault.STATE_INVALID, 'the robot state holds a number that is not finite')
     norm = float(state.quat @ state.quat)
     if not 0.9 < norm < 1.1:  # false for NaN too
@@ -56,9 +59,9 @@ def unsafe(state: RobotSnapshot, limits: SafetyLimits) -> Problem | None:
             f'the pelvis is tilted by {np.degrees(tilt):.0f} degrees, expected at most '
             f'{np.degrees(limits.max_tilt):.0f}',
         )
-    excess = np.abs(state.dq) - limits.velocity_factor * robot.VELOCITY_LIMIT
-    index = int(np.argmax(excess))
-    if excess[index] > 0.0:
+    share = np.abs(state.dq) / robot.VELOCITY_LIMIT
+    if share.max() > limits.velocity_factor:
+        index = int(share.argmax())
         return Problem(
             Fault.JOINT_VELOCITY,
             f'{robot.JOINT_NAMES[index]} moves at {abs(state.dq[index]):.1f} rad/s, expected at most '

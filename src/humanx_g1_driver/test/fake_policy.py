@@ -1,6 +1,6 @@
 """A policy for the driver's fault tests: joint targets at 100 Hz that hold the default pose, and faults on demand.
 
-Lines of JSON on standard input; every line is answered by one line with the time (s, monotonic) at which it took effect,
+Lines of JSON on standard input; every line is answered by one line with the time (s, monotonic) of its effect,
 which for a fault in a message is when that message was published.
 """
 
