@@ -158,7 +158,10 @@ def strike_path(
     level = surface.lowest(np.eye(3))
     if rolling:
         origin[2] = level
-    reach = touch_distance(stage, qpos[at], surface, origin, direction, spec)
+    # A shuttlecock meets the racket with its cork.
+    cork = surface.spec.shape == 'shuttlecock'
+    facing = rotation.between(np.array([1.0, 0.0, 0.0]), -direction) if cork else np.array([1.0, 0.0, 0.0, 0.0])
+    reach = touch_distance(stage, qpos[at], surface, origin, direction, spec, facing)
     centre = origin + reach * direction
     if centre[2] < level - 1e-6:
         raise Infeasible(f'the object would be {level - centre[2]:.2f} m inside the floor at the strike')
@@ -166,13 +169,13 @@ def strike_path(
     end = min(at + count, len(qpos))
     if rolling:
         # A ball on the floor is pushed along it, however the foot rises and turns.
-        reaches = [touch_distance(stage, q, surface, origin, direction, spec) for q in qpos[at:end]]
+        reaches = [touch_distance(stage, q, surface, origin, direction, spec, facing) for q in qpos[at:end]]
         path = origin + np.maximum.accumulate(reaches)[:, None] * direction
     else:
         relative = rotation.rotate_inverse(quat[at], centre - pos[at])
         path = pos[at:end] + rotation.rotate(quat[at:end], relative)
         path[:, 2] = np.maximum(path[:, 2], level)
-    turned = rotation.multiply(quat[at:end], rotation.conjugate(quat[at]))
+    turned = rotation.multiply(rotation.multiply(quat[at:end], rotation.conjugate(quat[at])), facing)
     return Interval(spec, at, end, path, turned, direction, speed)
 
 

@@ -22,6 +22,10 @@ from humanx_training.xgen.stage import Stage
 from humanx_training.xgen.surface import Surface
 
 
+CLOSING = 8  # frames at each end of a hold in which the hands close or open
+_WATCHED = 0.03  # m: spheres nearer than this could enter the object within one step
+
+
 @dataclass(frozen=True)
 class Weights:
     """Weights of the residuals: distances in units of a millimetre, force balance in units of 0.1."""
@@ -30,7 +34,7 @@ class Weights:
     penetration: float = 1000.0  # 1/m
     closure: float = 10.0
     reference: float = 1.0  # 1/rad, pull towards the reference pose
-    smooth: float = 12.0  # 1/rad, pull towards the correction of the frame before
+    smooth: float = 10.0  # 1/rad, pull towards the correction of the frame before
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,8 @@ class Refiner:
         reference = qpos[7:36]
         q = reference.copy()
         q[joints] += correction
-        # A sphere that was inside once stays at the surface: let go as soon as it is out, it would fall back in.
-        active: set[int] = set()
         for _ in range(iterations):
-            residual, jacobian = self._linearise(qpos, q, pos, quat, contact_bodies, active)
+            residual, jacobian, outside, outside_jacobian = self._linearise(qpos, q, pos, quat, contact_bodies)
             pull = np.concatenate([
                 w.reference * (q[joints] - reference[joints]),
                 w.smooth * (q[joints] - reference[joints] - correction),
@@ -101,6 +103,8 @@ class Refiner:
             step = _bounded_step(
                 np.vstack([jacobian, self._pull]),
                 np.concatenate([residual, pull]),
+                outside_jacobian,
+                outside,
                 self._lower - q[joints],
                 self._upper - q[joints],
             )
@@ -116,8 +120,8 @@ class Refiner:
         pos: np.ndarray,
         quat: np.ndarray,
         contacts: tuple[int, ...],
-        active: set[int],
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return residuals (M,) with Jacobian (M, J), and weighted distances (K,) that must not be negative with theirs."""
         model, spheres, w = self._stage.model, self._stage.spheres, self._weights
         full = np.concatenate([qpos[:7], q])
         centres = self._stage.sphere_centres(full)
@@ -136,20 +140,17 @@ class Refiner:
         for index in chosen:
             residuals.append([w.distance * distance[index]])
             rows.append(w.distance * normal[index : index + 1] @ point_jacobian(index))
-        if contacts:
-            active.clear()  # the contacts themselves keep a held hand at the surface
-        active |= {int(i) for i in self._near if distance[i] < 0.0}
-        for index in sorted(active):
-            if index not in chosen:
-                residuals.append([w.penetration * distance[index]])
-                rows.append(w.penetration * normal[index : index + 1] @ point_jacobian(index))
+        near = [int(i) for i in self._near if distance[i] < _WATCHED and i not in chosen]
+        outside = w.penetration * distance[near]
+        outside_jacobian = np.array([w.penetration * normal[i] @ point_jacobian(i) for i in near])
+        outside_jacobian = outside_jacobian.reshape(len(near), len(self._joints))
         if len(chosen) > 1:
             value, derivative = self._closure(centres[chosen] - pos, matrix)
             residuals.append(w.closure * value)
             rows.append(w.closure * derivative @ np.vstack([point_jacobian(i) for i in chosen]))
         if not residuals:
-            return np.zeros(0), np.zeros((0, len(self._joints)))
-        return np.concatenate(residuals), np.vstack(rows)
+            return np.zeros(0), np.zeros((0, len(self._joints))), outside, outside_jacobian
+        return np.concatenate(residuals), np.vstack(rows), outside, outside_jacobian
 
     def _closure(self, centres: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return ``G c / N`` (6,) and its derivative (6, 3N) by the contact spheres' centres (N, 3)."""
@@ -189,24 +190,37 @@ class Refiner:
         return float(np.linalg.norm(self._closure(centres[chosen] - pos, matrix)[0])), far, penetration
 
 
-def _bounded_step(jacobian: np.ndarray, residual: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Return the Gauss-Newton step between ``low`` and ``high`` (J,): joints at a limit are held and the rest solved again.
+def _bounded_step(
+    jacobian: np.ndarray,
+    residual: np.ndarray,
+    outside_jacobian: np.ndarray,
+    outside: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> np.ndarray:
+    """Return the Gauss-Newton step between ``low`` and ``high`` (J,) that keeps ``outside + outside_jacobian step >= 0``.
 
-    Clipping alone would stall: the solution keeps asking for the joint that cannot move.
+    An active-set method: joints at a limit are held and the rest solved again (clipping alone would stall: the solution
+    keeps asking for the joint that cannot move), and a sphere that would enter the object is put on its surface.
     """
     free = np.ones(len(low), dtype=bool)
+    active = outside < 0.0
     step = np.zeros(len(low))
-    for _ in range(5):
-        part = jacobian[:, free]
+    for _ in range(8):
+        rows = np.vstack([jacobian, outside_jacobian[active]])
+        values = np.concatenate([residual, outside[active]])
+        part = rows[:, free]
         step[free] = -np.linalg.solve(
-            part.T @ part + 1e-9 * np.eye(int(free.sum())), part.T @ (residual + jacobian[:, ~free] @ step[~free])
+            part.T @ part + 1e-9 * np.eye(int(free.sum())), part.T @ (values + rows[:, ~free] @ step[~free])
         )
         step[free] = np.clip(step[free], -0.15, 0.15)
         over = free & ((step < low) | (step > high))
-        if not over.any():
+        entered = ~active & (outside + outside_jacobian @ step < -0.1)
+        if not over.any() and not entered.any():
             break
         step[over] = np.clip(step[over], np.minimum(low[over], 0.0), np.maximum(high[over], 0.0))
         free &= ~over
+        active |= entered
     return step
 
 
@@ -229,23 +243,32 @@ def refine(
     held = np.array([bool(c) for c in contacts])
     last = np.zeros(len(joints))
     for t in np.flatnonzero(held):
-        fresh = t == 0 or not held[t - 1]
-        q = refiner.frame(qpos[t], last if not fresh else correction[t], pos[t], quat[t], contacts[t], 30 if fresh else 10)
-        last = correction[t] = q[joints] - qpos[t, 7:][joints]
+        if t == 0 or not held[t - 1]:
+            # The first frame has no frame before it to stay near: repeat until it has found its place.
+            last = np.zeros(len(joints))
+            for _ in range(6):
+                last = refiner.frame(qpos[t], last, pos[t], quat[t], contacts[t], 10)[joints] - qpos[t, 7:][joints]
+        else:
+            last = refiner.frame(qpos[t], last, pos[t], quat[t], contacts[t], 10)[joints] - qpos[t, 7:][joints]
+        correction[t] = last
     correction = _fade(correction, held, blend)
     # Hands on their way to or from the object must not pass through it. Each frame is solved alone, so what they give way
     # is spread over the neighbouring frames, and what is then left is solved again.
-    for _ in range(3):
+    # The first and last frames of a contact count as such ways: hands close around a caught object and open for a throw.
+    loose = ~held
+    for edge in np.flatnonzero(np.diff(held.astype(int))) + 1:
+        loose[max(0, edge - CLOSING) : edge + CLOSING] = True
+    for attempt in range(5):
         extra = np.zeros_like(correction)
-        for t in np.flatnonzero(~held):
+        for t in np.flatnonzero(loose):
             here = qpos[t].copy()
             here[7 + joints] += correction[t]
-            if refiner.measure(here, pos[t], quat[t], ())[2] > 0.001:
+            if refiner.measure(here, pos[t], quat[t], ())[2] > 0.0005:
                 q = refiner.frame(qpos[t], correction[t], pos[t], quat[t], (), 10)
                 extra[t] = q[joints] - qpos[t, 7:][joints] - correction[t]
         if not extra.any():
             break
-        correction += np.where(held[:, None], 0.0, spread(extra))
+        correction += np.where(loose[:, None], spread(extra, 16 if attempt < 4 else 2), 0.0)
     out = qpos[:, 7:36].copy()
     out[:, joints] = np.clip(
         out[:, joints] + correction, robot.JOINT_LOWER[joints] + 1e-3, robot.JOINT_UPPER[joints] - 1e-3

@@ -74,3 +74,16 @@ def arms_held(motion: RobotMotion, *, before: bool, after: bool) -> RobotMotion:
     if after:
         joints[motion.clip_stop :, arms] = joints[motion.clip_stop - 1, arms]
     return dataclasses.replace(motion, joint_pos=joints)
+
+
+def still_wrists(motion: RobotMotion) -> RobotMotion:
+    """Return the motion with straight wrists (roll, pitch and yaw 0).
+
+    A video does not show how a wrist turns, and half a metre of racket multiplies its errors.
+    """
+    joints = motion.joint_pos.copy()
+    for side in ('left', 'right'):
+        for axis in ('pitch', 'yaw'):
+            joints[:, robot.JOINT_INDEX[f'{side}_wrist_{axis}_joint']] = 0.0
+        joints[:, robot.JOINT_INDEX[f'{side}_wrist_roll_joint']] = 0.0
+    return dataclasses.replace(motion, joint_pos=joints)

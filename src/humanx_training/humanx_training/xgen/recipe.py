@@ -140,6 +140,7 @@ class Recipe:
     stance: float = 0.6  # s of statically balanced stance before and after
     join: float = 0.08  # s over which a catch or a throw is joined to the flight
     time_scale: float = 1.0  # plays the motion this much slower
+    still_wrists: bool = False  # wrists straight: for a tool in the hand of somebody whose wrists the source does not show
     fps: float = 100.0
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from humanx_description.errors import UserError
 from humanx_description.objects import ObjectSpec
 from humanx_description.skills import Skill, load_skill, skill_path
 from humanx_training.xgen.check import check
+from humanx_training.xgen.motion_edit import still_wrists
 from humanx_training.xgen.plan import ClipPlan, Infeasible, draw, nominal
 from humanx_training.xgen.recipe import ContactSpec, Recipe, recipe_of
 from humanx_training.xgen.robot_motion import RobotMotion
@@ -69,6 +70,8 @@ def job_of(skill: Skill, where: str, seed: int, folder: Path) -> Job:
             if body not in stage.body_names:
                 raise UserError(f'{where}: xgen: contacts: body {body!r} does not exist; expected a body of the robot.')
     motion = robot_motion(recipe)
+    if recipe.still_wrists:
+        motion = still_wrists(motion)
     recipe = replace(recipe, contacts=tuple(_slowed(c, recipe.time_scale) for c in recipe.contacts))
     lasts = (motion.clip_stop - motion.clip_start) / motion.fps
     for number, contact in enumerate(recipe.contacts):

@@ -22,7 +22,7 @@ from humanx_training.xgen.contact_path import (
     strike_path,
 )
 from humanx_training.xgen.flight import BodyState, Path, World, arrive, launch_velocity
-from humanx_training.xgen.force_closure import Refined, Refiner, refine
+from humanx_training.xgen.force_closure import CLOSING, Refined, Refiner, refine
 from humanx_training.xgen.motion_edit import arms_held, at_origin, padded
 from humanx_training.xgen.plan import ClipPlan, Infeasible
 from humanx_training.xgen.robot_motion import RobotMotion
@@ -197,8 +197,6 @@ def _arrive_first(
     spin = np.cross([0.0, 0.0, 1.0], velocity) / surface.radius if arrival.kind == 'roll' else np.zeros(3)
     count = min(round(arrival.duration * fps), start) + 1
     orientation = first.quat[0]
-    if plan.spec.drag_length > 0:
-        orientation = rotation.between(np.array([1.0, 0.0, 0.0]), velocity)
     end = BodyState(first.pos[0], orientation, velocity, spin)
     result = arrive(world, end, count, fps, rolling=arrival.kind == 'roll')
     if result.path.pos[:, 2].min() < 0.3 * surface.lowest(np.eye(3)):
@@ -328,7 +326,14 @@ def _refine(
     unique = tuple(dict.fromkeys((s.start, s.stop) for s in limbs))
     refiner = Refiner(stage, surface, tuple(slice(*u) for u in unique))
     refined = refine(refiner, qpos, pos, quat, contacts, blend=round(0.5 * fps))
-    gap, deep = np.nanmax(refined.distance_after), refined.penetration_after.max()
+    # Hands close around a caught object and open for a throw over a few frames.
+    firm = np.isfinite(refined.distance_after)
+    for interval in intervals:
+        for edge in (interval.start, interval.end):
+            if 0 < edge < len(qpos):
+                firm[max(0, edge - CLOSING) : edge + CLOSING] = False
+    gap = refined.distance_after[firm].max(initial=0.0)
+    deep = refined.penetration_after.max()
     if gap > MAX_GAP:
         raise Infeasible(f'the hands stay {gap * 1000:.0f} mm off the object; it is out of reach')
     if deep > MAX_PENETRATION:
