@@ -9,7 +9,7 @@ from humanx_description.errors import UserError
 
 def run(*arguments: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, '-m', 'humanx.cli', *arguments], capture_output=True, text=True, timeout=60, **options
+        [sys.executable, '-m', 'humanx.cli', *arguments], capture_output=True, text=True, timeout=180, **options
     )
 
 

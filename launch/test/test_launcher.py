@@ -17,11 +17,20 @@ from humanx import launcher
 from humanx.graph import NodeSpec
 from humanx.launcher import Launcher, command, yaml_value
 
+# Stays until it is told to stop; the file beside the program says that it is ready for that.
 STAYS = """
-    import signal, sys, time
+    import pathlib, signal, sys, time
     signal.signal(signal.SIGINT, lambda *_: (print('bye', flush=True), sys.exit(0)))
     print('up', flush=True)
+    pathlib.Path(__file__).with_suffix('.up').touch()
     time.sleep(60)
+"""
+AFTER_GOOD = """
+    import os, pathlib, sys, time
+    while not pathlib.Path(__file__).with_name('good.up').exists():
+        time.sleep(0.01)
+    print('sentence', flush=True)
+    {code}
 """
 
 
@@ -40,6 +49,18 @@ def programs(tmp_path, monkeypatch):
     return make
 
 
+def interrupt_when_up(folder: Path, *names: str):
+    """Return an ``on_tick`` that does what Ctrl-C does as soon as these nodes are ready."""
+    sent = []
+
+    def tick() -> None:
+        if not sent and all((folder / f'{name}.up').exists() for name in names):
+            sent.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return tick
+
+
 def running(launched: Launcher) -> list[int]:
     return [c.process.pid for c in launched.children if psutil.pid_exists(c.process.pid)]
 
@@ -56,18 +77,29 @@ def test_output_has_the_nodes_name_in_front(programs):
     assert '[humanx] one is required: stopping everything' in lines
 
 
-def test_duration_stops_everything_and_is_no_failure(programs):
+def test_an_interrupt_stops_everything_and_is_no_failure(programs, tmp_path):
     out = io.StringIO()
-    launched = Launcher([programs('a', STAYS), programs('b', STAYS)], duration=1.0, out=out)
+    launched = Launcher([programs('a', STAYS), programs('b', STAYS)], out=out)
+    launched.on_tick = interrupt_when_up(tmp_path, 'a', 'b')
     assert launched.run() == 0
     assert running(launched) == []
     assert out.getvalue().count('bye') == 2
 
 
+def test_duration_stops_everything_and_is_no_failure(programs):
+    out = io.StringIO()
+    launched = Launcher([programs('a', STAYS)], duration=3.0, out=out)
+    start = time.monotonic()
+    assert launched.run() == 0
+    assert time.monotonic() - start >= 3.0
+    assert running(launched) == []
+    assert '[humanx] 3 s are over: stopping' in out.getvalue()
+
+
 @pytest.mark.parametrize(('code', 'expected'), [('sys.exit(3)', 1), ('sys.exit(2)', 2), ('os.kill(os.getpid(), 9)', 1)])
 def test_a_required_node_that_fails_stops_the_others(programs, code, expected):
     out = io.StringIO()
-    bad = programs('bad', f"import os, sys, time; time.sleep(0.3); print('sentence', flush=True); {code}")
+    bad = programs('bad', AFTER_GOOD.format(code=code))
     launched = Launcher([programs('good', STAYS), bad], out=out, linger=0.1)
     assert launched.run() == expected
     assert running(launched) == []
@@ -75,39 +107,48 @@ def test_a_required_node_that_fails_stops_the_others(programs, code, expected):
     assert '[good] bye' in out.getvalue()
 
 
-def test_a_node_that_is_not_required_may_end(programs):
+def test_a_node_that_is_not_required_may_end(programs, tmp_path):
+    out = io.StringIO()
     picture = programs('picture', 'raise SystemExit(0)', required=False)
-    launched = Launcher([programs('good', STAYS), picture], duration=1.0, out=io.StringIO())
+    launched = Launcher([programs('good', STAYS), picture], out=out)
+    interrupt = interrupt_when_up(tmp_path, 'good')
+    launched.on_tick = lambda: interrupt() if 'picture ended' in out.getvalue() else None
     assert launched.run() == 0
+    assert '[good] bye' in out.getvalue()
 
 
-def test_a_node_that_is_not_required_but_failed_makes_the_status(programs):
+def test_a_node_that_is_not_required_but_failed_makes_the_status(programs, tmp_path):
     out = io.StringIO()
     picture = programs('picture', 'raise SystemExit(5)', required=False)
-    launched = Launcher([programs('good', STAYS), picture], duration=1.0, out=out)
+    launched = Launcher([programs('good', STAYS), picture], out=out)
+    interrupt = interrupt_when_up(tmp_path, 'good')
+    launched.on_tick = lambda: interrupt() if 'picture ended' in out.getvalue() else None
     assert launched.run() == 1
     assert 'picture ended with status 5' in out.getvalue()
 
 
-def test_nodes_stop_in_their_order(programs):
+def test_nodes_stop_in_their_order(programs, tmp_path):
     out = io.StringIO()
     specs = [programs(n, STAYS, stop_order=o) for n, o in (('last', 2), ('first', 0), ('middle', 1))]
-    assert Launcher(specs, duration=1.0, out=out).run() == 0
+    interrupt = interrupt_when_up(tmp_path, 'first', 'middle', 'last')
+    assert Launcher(specs, out=out, on_tick=interrupt).run() == 0
     byes = [line for line in out.getvalue().splitlines() if line.endswith('bye')]
     assert byes == ['[first] bye', '[middle] bye', '[last] bye']
 
 
-def test_a_node_that_ignores_signals_is_killed_with_what_it_started(programs):
+def test_a_node_that_ignores_signals_is_killed_with_what_it_started(programs, tmp_path):
     deaf = """
         import signal, subprocess, sys, time
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
         print('child', child.pid, flush=True)
+        __import__('pathlib').Path(__file__).with_suffix('.up').touch()
         time.sleep(60)
     """
     out = io.StringIO()
-    launched = Launcher([programs('deaf', deaf)], duration=1.0, grace=0.3, out=out)
+    launched = Launcher([programs('deaf', deaf)], grace=0.3, out=out)
+    launched.on_tick = interrupt_when_up(tmp_path, 'deaf')
     assert launched.run() == 1
     grandchild = next(int(line.split()[-1]) for line in out.getvalue().splitlines() if ' child ' in line)
     assert running(launched) == []
@@ -126,7 +167,7 @@ def test_a_node_that_cannot_be_started_leaves_nothing_running(programs, monkeypa
 
 def gone(pid: int) -> bool:
     """Whether the process ends within a moment; its death is not waited for by the one who killed it."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return True
@@ -159,7 +200,7 @@ def start_launcher(tmp_path: Path) -> tuple[subprocess.Popen, list[int]]:
 def test_a_signal_stops_everything(tmp_path, number):
     process, pids = start_launcher(tmp_path)
     process.send_signal(number)
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=60) == 0
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
@@ -168,7 +209,7 @@ def test_nodes_do_not_outlive_a_killed_launcher(tmp_path):
     nodes = [psutil.Process(pid) for pid in pids]
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(nodes, timeout=10)
+    _, alive = psutil.wait_procs(nodes, timeout=60)
     assert alive == []
 
 
@@ -176,8 +217,8 @@ def test_a_reader_that_goes_away_does_not_keep_the_nodes(tmp_path):
     process, pids = start_launcher(tmp_path)
     process.stdout.close()
     threading.Timer(0.2, lambda: process.send_signal(signal.SIGINT)).start()
-    process.wait(timeout=10)
-    deadline = time.monotonic() + 5
+    process.wait(timeout=60)
+    deadline = time.monotonic() + 60
     while any(psutil.pid_exists(pid) for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -36,7 +36,7 @@ class Graph:
                 self.lines.append(line.rstrip())
                 self._changed.notify_all()
 
-    def wait_for(self, pattern: str, timeout: float = 60.0) -> None:
+    def wait_for(self, pattern: str, timeout: float = 180.0) -> None:
         with self._changed:
             found = self._changed.wait_for(lambda: any(re.search(pattern, line) for line in self.lines), timeout)
         assert found, '\n'.join(self.lines)
@@ -49,9 +49,9 @@ class Graph:
     def node(self, module: str) -> psutil.Process:
         return next(p for p in self.children() if module in p.cmdline())
 
-    def end(self, timeout: float = 40.0) -> int:
+    def end(self, timeout: float = 120.0) -> int:
         status = self.process.wait(timeout=timeout)
-        _, alive = psutil.wait_procs(list(self._seen), timeout=5)
+        _, alive = psutil.wait_procs(list(self._seen), timeout=60)
         assert alive == [], 'left running'
         return status
 
@@ -69,7 +69,7 @@ def up(ros_env):
         if graph.process.poll() is None:
             graph.process.send_signal(signal.SIGINT)
             try:
-                graph.process.wait(timeout=30)
+                graph.process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 graph.process.kill()
 
@@ -101,6 +101,6 @@ def test_a_value_out_of_range_ends_the_graph_with_the_nodes_sentence(up):
     graph = up('--param', 'sim_g1.mocap.rate_hz=1')
     time.sleep(0.5)
     graph.children()
-    assert graph.end(timeout=60) == 2
+    assert graph.end() == 2
     assert any('mocap.rate_hz' in line and 'expected' in line for line in graph.lines), graph.lines
     assert not any('Traceback' in line for line in graph.lines)
