@@ -58,8 +58,8 @@ def main() -> int:
         world = World(parameters.skill, parameters.world, seed=parameters.seed, generalise=parameters.generalise)
         link = RobotEnd(transport, world.motors, mode_machine=parameters.mode_machine)
         loop = SimLoop(world, link, channel, snapshot_every=1000 // parameters.mocap.rate_hz)
-        # Memory stays unlocked: MuJoCo and DDS together would pin hundreds of megabytes for a simulation.
-        realtime = ask_for_realtime(parameters.realtime_priority, lock_memory=False)
+        # Locked: a page that the kernel took back costs more than the 20 ms after which the driver gives up.
+        realtime = ask_for_realtime(parameters.realtime_priority)
         freeze_garbage()
         channel.send(Ready(realtime=realtime.sentence))
         loop.run(stop)
