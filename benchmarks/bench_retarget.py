@@ -107,7 +107,10 @@ def main() -> int:
     on_one_core()
     try:
         retarget(extract(files[0]).cut(0, 12))  # compiles and loads what is loaded once
-        rows = [bench(path) for path in files]
+        rows = []
+        for path in files:
+            rows.append(bench(path))
+            print(f'{path.stem}: {rows[-1]["real_time"]:g} times real time', file=sys.stderr, flush=True)
     except UserError as error:
         print(f'bench_retarget: {error}', file=sys.stderr)
         return 2

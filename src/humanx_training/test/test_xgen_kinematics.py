@@ -109,7 +109,7 @@ def test_banded_solve_is_the_dense_solve():
     assert eq.cost == pytest.approx(residual @ residual)
 
 
-@pytest.mark.parametrize('term', ['balance', 'collision', 'sole', 'body_rot', 'smooth', 'speed'])
+@pytest.mark.parametrize('term', ['balance', 'collision', 'floor', 'body_rot', 'smooth', 'speed'])
 def test_gradients_are_those_of_the_cost(kin, term):
     frames, fps = 5, 50.0
     pose = random_pose(frames, seed=3, spread=0.4)
@@ -117,6 +117,7 @@ def test_gradients_are_those_of_the_cost(kin, term):
     pose.mat = rot.exp(0.02 * np.random.default_rng(2).normal(size=(frames, 3)).cumsum(axis=0))
     pose.joints = pose.joints[:1] + 0.02 * np.random.default_rng(4).normal(size=(frames, 29)).cumsum(axis=0)
     collision, tol = SelfCollision(kin), terms.Tolerances()
+    planted = np.array([[True, False]] * frames)
     square = np.array([[-0.1, -0.1], [0.1, -0.1], [0.1, 0.1], [-0.1, 0.1]])
 
     def equations(at):
@@ -126,8 +127,8 @@ def test_gradients_are_those_of_the_cost(kin, term):
             terms.balance(eq, kin, [(slice(0, frames), square)], fps, tol)
         elif term == 'collision':
             collision.keep_apart(eq, 0.05, 10.0)
-        elif term == 'sole':
-            terms.sole_above_floor(eq, kin, 'left_ankle_roll_link', np.full(frames, 0.3), 3.0)
+        elif term == 'floor':
+            collision.keep_off_floor(eq, planted, 0.3, 3.0)
         elif term == 'body_rot':
             terms.body_rot(eq, kin, 'pelvis', np.tile(np.eye(3), (frames, 1, 1)), np.full(frames, 4.0))
         elif term == 'smooth':
@@ -182,3 +183,17 @@ def test_outside_of_a_polygon():
     np.testing.assert_allclose(turn[0], 0)
     np.testing.assert_allclose(turn[1], [[1, 0], [0, 0]], atol=1e-12)
     np.testing.assert_allclose(turn[2], np.eye(2), atol=1e-12)
+
+
+def test_a_swinging_foot_stays_off_the_floor_but_a_standing_foot_may_touch(kin):
+    """With the pelvis 3 cm too low the feet are in the floor; only shapes that may not touch are pushed."""
+    pose = Pose(np.array([[0.0, 0.0, 0.763]]), np.eye(3)[None], np.zeros((1, 29)))
+    kin.update(pose)
+    collision = SelfCollision(kin)
+    for planted, pushed in (([True, True], False), ([False, True], True)):
+        eq = NormalEquations(1, NUM_DOF)
+        collision.keep_off_floor(eq, np.array([planted]), 0.0, 1.0)
+        assert (eq.cost > 0) == pushed
+        if pushed:
+            assert eq.gradient[0, 2] < 0, 'the push is upwards: downhill is a higher pelvis'
+            assert np.abs(eq.gradient[0, 12:]).max() == 0, 'nothing but the left leg and the root moves'

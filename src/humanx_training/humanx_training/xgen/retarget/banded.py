@@ -16,38 +16,61 @@ class NormalEquations:
 
     def __init__(self, frames: int, dof: int) -> None:
         self.frames, self.dof = frames, dof
-        # blocks[t, :, :] stacks H[t, t], H[t+1, t], H[t+2, t] one below the other.
-        self.blocks = np.zeros((frames, 3 * dof, dof))
-        self.gradient = np.zeros((frames, dof))
+        # _blocks[t, :, :] stacks H[t, t], H[t+1, t], H[t+2, t] one below the other.
+        self._blocks = np.zeros((frames, 3 * dof, dof))
+        self._gradient = np.zeros((frames, dof))
+        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
         self.cost = 0.0
+
+    @property
+    def blocks(self) -> np.ndarray:
+        """The lower blocks (T, 3 dof, dof) of J^T J."""
+        self._flush()
+        return self._blocks
+
+    @property
+    def gradient(self) -> np.ndarray:
+        """J^T r (T, dof)."""
+        self._flush()
+        return self._gradient
 
     def add(self, jac: np.ndarray, residual: np.ndarray) -> None:
         """Add weighted residuals (T, M) of single frames with Jacobians (T, M, dof)."""
-        self.blocks[:, : self.dof] += np.swapaxes(jac, 1, 2) @ jac
-        self.gradient += np.einsum('tmd,tm->td', jac, residual)
+        # A residual has few rows; one product over the rows of all of them is several times faster than one each.
+        self._waiting.append((jac, residual))
         self.cost += float(np.sum(residual**2))
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        jac = np.concatenate([j for j, _ in self._waiting], axis=1)
+        residual = np.concatenate([r for _, r in self._waiting], axis=1)
+        self._waiting = []
+        turned = np.swapaxes(jac, 1, 2)
+        self._blocks[:, : self.dof] += turned @ jac
+        self._gradient += (turned @ residual[:, :, None])[:, :, 0]
 
     def add_at(self, frames: np.ndarray, jac: np.ndarray, residual: np.ndarray) -> None:
         """Add weighted residuals (K, M) that belong to the frames (K,) (a frame may appear more than once)."""
-        np.add.at(self.blocks[:, : self.dof], frames, np.swapaxes(jac, 1, 2) @ jac)
-        np.add.at(self.gradient, frames, np.einsum('tmd,tm->td', jac, residual))
+        np.add.at(self._blocks[:, : self.dof], frames, np.swapaxes(jac, 1, 2) @ jac)
+        np.add.at(self._gradient, frames, np.einsum('tmd,tm->td', jac, residual))
         self.cost += float(np.sum(residual**2))
 
     def add_diagonal(self, weight: np.ndarray, residual: np.ndarray) -> None:
         """Add residuals (T, dof) with the Jacobian ``diag(weight)`` (T, dof)."""
         index = np.arange(self.dof)
-        self.blocks[:, index, index] += weight**2
-        self.gradient += weight * residual
+        self._blocks[:, index, index] += weight**2
+        self._gradient += weight * residual
         self.cost += float(np.sum(residual**2))
 
     def add_chain(self, jacs: list[np.ndarray], residual: np.ndarray) -> None:
         """Add residuals (K, M) over consecutive frames: ``jacs[i]`` (K, M, dof) belongs to frame ``k + i``."""
         count, dof = len(residual), self.dof
         for i, jac_i in enumerate(jacs):
-            self.gradient[i : i + count] += np.einsum('kmd,km->kd', jac_i, residual)
+            self._gradient[i : i + count] += np.einsum('kmd,km->kd', jac_i, residual)
             for j in range(i, len(jacs)):
                 rows = slice((j - i) * dof, (j - i + 1) * dof)
-                self.blocks[i : i + count, rows] += np.swapaxes(jacs[j], 1, 2) @ jac_i
+                self._blocks[i : i + count, rows] += np.swapaxes(jacs[j], 1, 2) @ jac_i
         self.cost += float(np.sum(residual**2))
 
     def add_diagonal_chain(self, weights: list[np.ndarray], residual: np.ndarray) -> None:
@@ -55,9 +78,9 @@ class NormalEquations:
         count, dof = len(residual), self.dof
         index = np.arange(dof)
         for i, first in enumerate(weights):
-            self.gradient[i : i + count] += first * residual
+            self._gradient[i : i + count] += first * residual
             for j in range(i, len(weights)):
-                self.blocks[i : i + count, (j - i) * dof + index, index] += weights[j] * first
+                self._blocks[i : i + count, (j - i) * dof + index, index] += weights[j] * first
         self.cost += float(np.sum(residual**2))
 
     def solve(self, damping: float, frozen: np.ndarray) -> np.ndarray:
