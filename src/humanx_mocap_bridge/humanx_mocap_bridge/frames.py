@@ -1,6 +1,7 @@
 """From the mocap system's axes, units and origin to ``world`` (z up, metres)."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,19 @@ class FrameChange:
     up_axis: Literal['z', 'y'] = 'z'
     unit: Literal['m', 'cm', 'mm'] = 'm'
     origin: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    _turn: np.ndarray = field(init=False, repr=False, compare=False)
+    _back: np.ndarray = field(init=False, repr=False, compare=False)
+    _matrix: np.ndarray = field(init=False, repr=False, compare=False)
+    _place: np.ndarray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        up = _UP[self.up_axis]
+        heading = np.array([np.cos(self.origin[3] / 2), 0, 0, np.sin(self.origin[3] / 2)])
+        turn = quat.multiply(heading, up)
+        object.__setattr__(self, '_turn', turn)
+        object.__setattr__(self, '_back', quat.conjugate(up))
+        object.__setattr__(self, '_matrix', quat.matrix(turn) * UNITS[self.unit])
+        object.__setattr__(self, '_place', np.array(self.origin[:3]))
 
     def pose(self, pose: np.ndarray) -> np.ndarray:
         """Return a source pose (7: position, quaternion w first) in ``world``.
@@ -35,12 +49,10 @@ class FrameChange:
         frame the system aligned with its axes (orientation identity) has orientation identity in
         ``world``. The origin is a motion: it turns the body.
         """
-        up = _UP[self.up_axis]
-        heading = np.array([np.cos(self.origin[3] / 2), 0, 0, np.sin(self.origin[3] / 2)])
-        turn = quat.multiply(heading, up)
-        position = quat.rotate(turn, pose[:3] * UNITS[self.unit]) + np.array(self.origin[:3])
-        rotation = quat.multiply(quat.multiply(turn, pose[3:]), quat.conjugate(up))
-        return np.concatenate([position, rotation])
+        out = np.empty(7)
+        out[:3] = self._matrix @ pose[:3] + self._place
+        out[3:] = quat.multiply(quat.multiply(self._turn, pose[3:]), self._back)
+        return out
 
 
 def attach(pose: np.ndarray, offset: np.ndarray) -> np.ndarray:
@@ -50,7 +62,7 @@ def attach(pose: np.ndarray, offset: np.ndarray) -> np.ndarray:
     The markers' frame is rarely the body's own: the policy wants the pelvis origin, not the plate
     with markers on it.
     """
-    position = pose[:3] + quat.rotate(pose[3:], offset[:3])
+    position = pose[:3] + quat.matrix(pose[3:]) @ offset[:3]
     return np.concatenate([position, quat.multiply(pose[3:], offset[3:])])
 
 
@@ -62,7 +74,7 @@ def valid_pose(pose: np.ndarray) -> np.ndarray | None:
     """
     if not np.isfinite(pose).all() or not pose[:3].any():
         return None
-    norm = float(np.linalg.norm(pose[3:]))
+    norm = math.hypot(*pose[3:].tolist())
     if abs(norm - 1) > NORM_TOLERANCE:
         return None
     return np.concatenate([pose[:3], pose[3:] / norm])

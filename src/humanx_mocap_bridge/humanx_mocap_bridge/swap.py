@@ -6,6 +6,7 @@ both have moved; both bodies are reported as lost all the while, since a guess o
 no measurement.
 """
 
+import math
 from collections.abc import Mapping
 from itertools import combinations
 
@@ -113,4 +114,4 @@ def _crossed(at: np.ndarray, bt: np.ndarray, own_a: np.ndarray, own_b: np.ndarra
 
 
 def _distance(pose: np.ndarray, point: np.ndarray) -> float:
-    return float(np.linalg.norm(pose[:3] - point))
+    return math.dist(pose[:3], point[:3])

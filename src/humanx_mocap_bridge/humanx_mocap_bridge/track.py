@@ -1,5 +1,6 @@
 """One body: the poses that were believed, and why the newest was not."""
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
@@ -35,7 +36,7 @@ class Limits:
     """
 
     max_speed: float = 15.0
-    max_turn: float = float('inf')
+    max_turn: float = math.inf
     slack: float = 0.05
     turn_slack: float = 0.3
     frozen_after: int = 2
@@ -66,7 +67,7 @@ class Track:
     @property
     def time(self) -> float:
         """When the last believed pose was captured; -inf before."""
-        return self._times[-1] if self._times else -float('inf')
+        return self._times[-1] if self._times else -math.inf
 
     @property
     def pose(self) -> np.ndarray:
@@ -76,7 +77,7 @@ class Track:
     def twist(self) -> np.ndarray:
         """Return the velocity (6,) at the last believed pose."""
         if self._twist is None:
-            known = np.isfinite(self.time)
+            known = math.isfinite(self.time)
             self._twist = estimate_twist(np.array(self._times), np.array(self._poses)) if known else np.zeros(6)
         return self._twist
 
@@ -97,7 +98,7 @@ class Track:
             pose = self._poses[-1]
             self._times.clear()
             self._poses.clear()
-            self._times.append(-float('inf'))
+            self._times.append(-math.inf)
             self._poses.append(pose)
         self._candidates.clear()
         self._twist = None
@@ -116,12 +117,11 @@ class Track:
 
     def _reachable(self, t0: float, pose0: np.ndarray, t1: float, pose1: np.ndarray) -> bool:
         limits, dt = self.limits, t1 - t0
-        if np.linalg.norm(pose1[:3] - pose0[:3]) > limits.max_speed * dt + limits.slack:
+        if math.dist(pose1[:3], pose0[:3]) > limits.max_speed * dt + limits.slack:
             return False
-        if not np.isfinite(limits.max_turn):
+        if limits.max_turn == math.inf:
             return True
-        turn = quat.to_rotation_vector(quat.multiply(pose1[3:], quat.conjugate(pose0[3:])))
-        return bool(np.linalg.norm(turn) <= limits.max_turn * dt + limits.turn_slack)
+        return quat.angle_between(pose1[3:], pose0[3:]) <= limits.max_turn * dt + limits.turn_slack
 
     def believe(self, time: float, pose: np.ndarray) -> None:
         """Take a pose into the track."""

@@ -28,12 +28,25 @@ def estimate_twist(times: np.ndarray, poses: np.ndarray) -> np.ndarray:
     span = -float(t[0])
     if span < MIN_SPAN:
         return np.zeros(6)
-    degree = 2 if len(t) >= MIN_QUADRATIC_SAMPLES and span >= MIN_QUADRATIC_SPAN else 1
-    # Scaled to [-1, 0]: the normal equations stay well-conditioned.
-    powers = np.vander(t / span, degree + 1, increasing=True)
-    linear = np.linalg.lstsq(powers, samples[:, :3], rcond=None)[0][1] / span
-    newest = samples[-1, 3:]
-    turned = quat.to_rotation_vector(quat.multiply(samples[:, 3:], quat.conjugate(newest)))
-    line = np.vander(t, 2, increasing=True)
-    angular = np.linalg.lstsq(line, turned, rcond=None)[0][1]
+    quadratic = len(t) >= MIN_QUADRATIC_SAMPLES and span >= MIN_QUADRATIC_SPAN
+    weights = _end_slope_weights(t / span, quadratic) / span
+    linear = (weights[:, None] * samples[:, :3]).sum(axis=0)
+    turned = quat.to_rotation_vectors(quat.multiply_each(samples[:, 3:], quat.conjugate(samples[-1, 3:])))
+    centred = t - t.mean()
+    angular = (centred[:, None] * turned).sum(axis=0) / (centred * centred).sum()
     return np.concatenate([linear, angular])
+
+
+def _end_slope_weights(u: np.ndarray, quadratic: bool) -> np.ndarray:
+    """Return w (M,) such that ``sum(w y)`` is the slope at u = 0 of the least-squares fit to y(u).
+
+    The second row of the inverse normal matrix by cofactors: on a busy machine the linear algebra
+    library's threads make one 3x3 system cost milliseconds.
+    """
+    s0, s1, s2 = float(len(u)), float(u.sum()), float((u * u).sum())
+    if not quadratic:
+        return (s0 * u - s1) / (s0 * s2 - s1 * s1)
+    s3, s4 = float((u**3).sum()), float((u**4).sum())
+    constant, slope, curve = s2 * s3 - s1 * s4, s0 * s4 - s2 * s2, s1 * s2 - s0 * s3
+    determinant = s1 * constant + s2 * slope + s3 * curve
+    return (constant + slope * u + curve * u * u) / determinant

@@ -131,7 +131,7 @@ class FakeRobot:
         return message
 
     def set_skill(self, skill: str, mode: str = ''):
-        assert self.skill.wait_for_service(5)
+        assert self.skill.wait_for_service(30)
         future = self.skill.call_async(SetSkill.Request(skill=skill, mode=mode))
         wait(future.done, 'an answer to set_skill')
         return future.result()
@@ -147,7 +147,7 @@ class FakeRobot:
         rclpy.try_shutdown(context=self.context)
 
 
-def wait(condition: Callable[[], object], what: str, timeout: float = 10.0) -> None:
+def wait(condition: Callable[[], object], what: str, timeout: float = 40.0) -> None:
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, f'no {what} within {timeout} s'
@@ -189,7 +189,7 @@ def node() -> Iterator[Callable[..., subprocess.Popen]]:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(5)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
@@ -243,7 +243,7 @@ def test_targets_answer_states_and_equal_the_controller(fake, node):
     for message in targets[last_before_run:]:
         np.testing.assert_allclose(answer(message), message.position, atol=1e-5)
     process.send_signal(signal.SIGINT)
-    assert process.wait(5) == 0
+    assert process.wait(30) == 0
 
 
 def broken_state(message) -> None:
@@ -385,7 +385,7 @@ def test_second_publisher_is_named_and_silences(fake, node):
     speaker.start()
     newcomer = node('skill:=stand')
     try:
-        _, stderr = newcomer.communicate(timeout=15)
+        _, stderr = newcomer.communicate(timeout=60)
     finally:
         stop.set()
         speaker.join()
@@ -409,7 +409,7 @@ def test_second_publisher_is_named_and_silences(fake, node):
 )
 def test_bad_parameters_are_refused_with_one_sentence(node, param, said):
     process = node(param)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=90)
     assert process.returncode == 2
     assert said in stderr
     assert 'Traceback' not in stderr
