@@ -144,6 +144,13 @@ class Desk:
     def until_accepted(self, name: str) -> None:
         self.until(lambda: self.call_slowly(name).success)
 
+    def after_cycles(self, count: int) -> None:
+        """Return once the loop has done that many cycles from now on."""
+        now = self._node.get_clock().now().nanoseconds
+        self.until(lambda: self.status is not None and _nanoseconds(self.status) > now)
+        cycles = self.status.cycles
+        self.until(lambda: self.status.cycles > cycles + count)
+
     def until_state(self, mode: Mode) -> None:
         self.until(lambda: self.status is not None and self.status.state == mode)
 
@@ -151,6 +158,10 @@ class Desk:
         self._executor.shutdown()
         self._node.destroy_node()
         self._context.try_shutdown()
+
+
+def _nanoseconds(status: DriverStatus) -> int:
+    return status.header.stamp.sec * 1_000_000_000 + status.header.stamp.nanosec
 
 
 class Stage:
@@ -200,8 +211,7 @@ class Stage:
     def assert_stays_damped(self) -> None:
         """Damping is resent every cycle, and nothing but an operator's call ends it."""
         before = self.robot.tell()
-        cycles = self.desk.status.cycles
-        self.desk.until(lambda: self.desk.status.cycles > cycles + 200)
+        self.desk.after_cycles(200)
         after = self.robot.tell()
         assert after['kind'] == 'damping'
         assert after['since'] == before['since'], 'it was damped all the time'
@@ -384,8 +394,7 @@ def test_going_back_to_stand_from_run(stage):
     assert stage.desk.call('stand').success
     stage.desk.until_state(Mode.STAND)
     stage.policy.kill()
-    cycles = stage.desk.status.cycles
-    stage.desk.until(lambda: stage.desk.status.cycles > cycles + 500)
+    stage.desk.after_cycles(500)
     assert stage.desk.status.state == Mode.STAND, 'standing does not need a policy'
     assert not stage.desk.call('run').success or stage.desk.status.state != Mode.RUN
 
@@ -485,8 +494,7 @@ def test_second_driver_is_refused_and_the_first_goes_on(stage):
     disturbed = (DriverStatus.FAULT_SECOND_WRITER, DriverStatus.FAULT_SECOND_PUBLISHER, DriverStatus.FAULT_ESTOP)
     assert not [status.reason for status in stage.desk.history if status.fault in disturbed]
     before = stage.robot.tell()['commands']
-    cycles = stage.desk.status.cycles
-    stage.desk.until(lambda: stage.desk.status.cycles > cycles + 100)
+    stage.desk.after_cycles(100)
     assert stage.robot.tell()['commands'] > before + 20
 
 

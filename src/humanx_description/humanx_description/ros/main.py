@@ -3,11 +3,11 @@
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
-from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
@@ -35,9 +35,10 @@ def run_node(factory: Callable[[], Node], argv: Sequence[str] | None = None) -> 
         with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
             try:
                 executor.spin()
-            except RCLError:
-                # A signal between two waits ends the context under the executor, which then cannot wait.
-                if rclpy.ok():
+            except Exception:
+                # A signal may break whatever the executor is just doing: a wait on a context that has ended, or a
+                # message's conversion, into which Python raises KeyboardInterrupt.
+                if not _was_told_to_stop():
                     raise
     except UserError as error:
         print(error, file=sys.stderr)
@@ -56,6 +57,14 @@ def run_node(factory: Callable[[], Node], argv: Sequence[str] | None = None) -> 
         print(failure, file=sys.stderr)
         return 1
     return 0
+
+
+def _was_told_to_stop() -> bool:
+    """Tell whether a signal has ended the context; rclpy does that in a thread of its own, a moment later."""
+    deadline = time.monotonic() + 0.2
+    while rclpy.ok() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return not rclpy.ok()
 
 
 def _first_line(error: Exception) -> str:
