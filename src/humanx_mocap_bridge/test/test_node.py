@@ -280,6 +280,22 @@ def test_every_loss_is_flagged_with_its_reason_and_ends(fake, bridge, fault, los
         )
 
 
+def test_after_a_pause_old_frames_are_not_believed(fake, bridge):
+    process = bridge(BODIES)
+    fake.wait_for('ball', True)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(1.0)
+    count = len(fake.heard)
+    process.send_signal(signal.SIGCONT)
+    wait(lambda: len(fake.heard) > count + 20, 'objects again')
+    fake.wait_for('ball', True)
+    for _, message in fake.heard[count:]:
+        for entry in message.objects:
+            assert not (entry.tracked and entry.age > 0.06)
+    stamps = [m.header.stamp.sec + m.header.stamp.nanosec * 1e-9 for _, m in fake.heard]
+    assert (np.diff(stamps) > 0.001).all()  # no burst
+
+
 def test_pose_per_body_in_another_frame(fake, bridge):
     fake.kind = 'poses'
     # What is published in metres, z up, is read as y up: z becomes -y, y becomes z.

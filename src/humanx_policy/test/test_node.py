@@ -296,6 +296,23 @@ def test_bad_states_silence_the_policy_and_damp_the_robot(fake, node, fault, sai
     wait(lambda: fake.state() == IDLE and fake.targets, 'recovery outside RUN')
 
 
+def test_after_a_pause_nothing_old_is_acted_on(fake, node):
+    process = node('skill:=stand')
+    wait(lambda: fake.state() == IDLE and fake.targets, 'targets')
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(1.0)
+    count = len(fake.targets)
+    process.send_signal(signal.SIGCONT)
+    wait(lambda: len(fake.targets) >= count + 20, 'targets again')
+    stamps = [m.header.stamp.sec + m.header.stamp.nanosec * 1e-9 for m in fake.targets]
+    # The second that was slept through is not answered afterwards, and there is no burst to catch up.
+    gap = int(np.argmax(np.diff(stamps)))
+    assert stamps[gap + 1] - stamps[gap] > 0.9
+    after = np.diff(stamps[gap + 1 :])
+    assert (after > 0).all()
+    assert np.median(after) == pytest.approx(0.01, abs=0.003)
+
+
 def test_objects(fake, node, mocap_policy):
     node(f'skill:={mocap_policy}')
     wait(lambda: fake.state() == WAITING and 'No objects' in fake.status[-1].reason, 'reason')
