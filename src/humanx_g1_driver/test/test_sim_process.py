@@ -231,8 +231,6 @@ def test_release_on_demand_works_once(operator: Operator) -> None:
     [
         ('skill:=juggle', "unknown skill 'juggle'"),
         ('mocap.dropout:=1.5', 'mocap.dropout'),
-        ('mocap.rate_hz:=300', 'rate_hz is 300'),
-        ('mocap.loss:=sometimes', 'mocap.loss'),
         ('seed:=first', 'seed'),
         ('network_interface:=eth77', "'eth77' does not exist"),
     ],
@@ -281,6 +279,10 @@ def test_a_suspended_robot_goes_on_where_it_was(sim: subprocess.Popen, operator:
         tick = operator.state.tick
         time.sleep(0.2)
         assert not operator.wire.poll_state(operator.state)
+        # Its services say so, and survive.
+        refused = operator.call(operator.release, Trigger.Request())
+        assert not refused.success
+        assert 'does not answer' in refused.message
     finally:
         os.kill(sim.pid, signal.SIGCONT)
     operator.spin_until(lambda: operator.state.tick > tick)

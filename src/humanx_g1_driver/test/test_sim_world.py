@@ -202,6 +202,18 @@ class TestEpisode:
         np.testing.assert_allclose(football.episode.origin, [2, -1, 0])
         assert football.episode.yaw == pytest.approx(yaw)
 
+    def test_a_second_run_is_the_next_trial(self, football: World) -> None:
+        football.reset(5, generalise=True)
+        football.begin_run()
+        self.run(football, int(football.episode.start.delay * 1000) + 100)
+        football.begin_run()
+        assert (football.episode.seed, football.episode.launches) == (6, 0)
+        second = football.episode.start.pos - football.episode.origin
+        assert np.ptp(self.run(football, 300)[:, :3], axis=0).max() < 1e-9
+        football.reset(6, generalise=True)
+        football.begin_run()
+        np.testing.assert_allclose(second[2], (football.episode.start.pos - football.episode.origin)[2])
+
     def test_the_partner_keeps_playing(self) -> None:
         world = World(load_skill('football'), WorldConfig(balls=2))
         world.begin_run()

@@ -36,7 +36,7 @@ class Episode:
     def reset(self, seed: int, generalise: bool, root_pos_w: np.ndarray, root_quat_w: np.ndarray) -> None:
         """Start over: draw the trial of ``seed`` and let the objects wait before the robot at this place."""
         self.seed = seed
-        self._generalise = generalise
+        self.generalise = generalise
         self._rng = np.random.default_rng(seed)
         self.launches = 0
         self.run_steps = -1
@@ -59,7 +59,7 @@ class Episode:
     def _draw(self, root_pos_w: np.ndarray, root_quat_w: np.ndarray, *, nominal: bool) -> None:
         rng: np.random.Generator | int = 0 if nominal else self._rng
         drawn = sample(
-            self.skill.scenario, rng, generalise=self._generalise and not nominal, radius=max(self._radius, 1e-6)
+            self.skill.scenario, rng, generalise=self.generalise and not nominal, radius=max(self._radius, 1e-6)
         )
         self.start: TrialStart = to_world(drawn, root_pos_w, root_quat_w)
         self._delay = self.start.delay

@@ -37,6 +37,7 @@ from humanx_msgs.srv import ResetSim
 _SETTLE_S = 0.5  # of STAND before the gantry lowers
 _SETTLED_SPEED = 0.5  # rad/s, of the fastest joint
 _STATUS_TIMEOUT_S = 1.0
+_STUCK = 'the simulation does not answer'
 
 
 class SimG1(Node):
@@ -118,11 +119,19 @@ class SimG1(Node):
 
     # --- callbacks ---
 
+    def _ask(self, name: str, *arguments: object) -> int | None:
+        """Have the physics do something; None, with a warning, if it does not answer (a suspended process)."""
+        try:
+            return self.physics.call(name, *arguments)
+        except TimeoutError:
+            self.get_logger().warning(f'{name}: {_STUCK}')
+            return None
+
     def _on_driver_status(self, status: DriverStatus) -> None:
         now = time.monotonic()
         before, self._driver_state, self._driver_seen = self._driver_state, status.state, now
         if status.state == DriverStatus.RUN and before != DriverStatus.RUN:
-            self.physics.call('run')
+            self._ask('run')
         if status.state != DriverStatus.STAND:
             self._standing_since = np.inf
             return
@@ -130,7 +139,7 @@ class SimG1(Node):
         still = last is not None and float(np.abs(last.qvel[6:35]).max()) < _SETTLED_SPEED
         self._standing_since = min(self._standing_since, now) if still else np.inf
         if self.parameters.auto_release and now - self._standing_since >= _SETTLE_S:
-            self.physics.call('lower')
+            self._ask('lower')
 
     def _on_remote(self, message: String) -> None:
         try:
@@ -138,12 +147,14 @@ class SimG1(Node):
         except ValueError as error:
             self.get_logger().warning(f'sim_g1/remote: {error}')
             return
-        self.physics.call('press', keys)
+        self._ask('press', keys)
 
     def _on_release(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        state = GantryState(self.physics.call('lower'))
-        response.success = state is GantryState.HELD
-        response.message = 'the gantry lowers the robot' if response.success else f'the gantry is {state.name}'
+        state = self._ask('lower')
+        response.success = state == GantryState.HELD
+        response.message = _STUCK if state is None else f'the gantry is {GantryState(state).name}'
+        if response.success:
+            response.message = 'the gantry lowers the robot'
         return response
 
     def _on_reset(self, request: ResetSim.Request, response: ResetSim.Response) -> ResetSim.Response:
@@ -158,7 +169,9 @@ class SimG1(Node):
             response.message = f'refused: seed is {request.seed}; expected 0 or more'
             return response
         self._standing_since = np.inf
-        self.physics.call('reset', request.seed, request.generalise)
+        if self._ask('reset', request.seed, request.generalise) is None:
+            response.message = _STUCK
+            return response
         response.success = True
         response.message = f'hanging on the gantry, trial of seed {request.seed}'
         return response

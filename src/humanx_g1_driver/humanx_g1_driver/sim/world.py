@@ -74,9 +74,12 @@ class World:
         self.sensors.read(self.data)
 
     def begin_run(self) -> None:
-        """The skill runs from now on: the scenario's clock starts."""
-        if self.episode.run_steps < 0:
-            self.episode.begin(self.data.qpos[:3].copy(), self.data.qpos[3:7].copy())
+        """The skill runs from now on: the scenario's clock starts. A second run of an episode is the next seed's trial."""
+        place = self.data.qpos[:3].copy(), self.data.qpos[3:7].copy()
+        if self.episode.run_steps >= 0:
+            self.episode.reset(self.episode.seed + 1, self.episode.generalise, *place)
+            self._touched = False
+        self.episode.begin(*place)
 
     def step(self) -> None:
         """Advance by one millisecond and take one sample of the sensors."""
