@@ -74,7 +74,7 @@ class World:
         self.sensors.read(self.data)
 
     def begin_run(self) -> None:
-        """The skill runs from now on: the scenario's clock starts. A second run of an episode is the next seed's trial."""
+        """The skill runs from now on: the scenario's clock starts. A second run is the trial of the next seed."""
         place = self.data.qpos[:3].copy(), self.data.qpos[3:7].copy()
         if self.episode.run_steps >= 0:
             self.episode.reset(self.episode.seed + 1, self.episode.generalise, *place)
