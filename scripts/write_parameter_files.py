@@ -13,6 +13,7 @@ from typing import Any
 from humanx import visualizer
 from humanx_description.ros.parameters import Param
 from humanx_g1_driver import parameters as driver
+from humanx_g1_driver import recorder
 from humanx_g1_driver.sim import parameters as sim
 from humanx_mocap_bridge import config as bridge
 from humanx_policy import node as policy
@@ -39,6 +40,11 @@ FILES: dict[str, tuple[str, Sequence[Param], set[str]]] = {
         'the policy node. `skill` and `mode` come from the launch arguments.',
         policy.PARAMS,
         {'skill', 'mode'},
+    ),
+    'recorder': (
+        "the recorder. Folder, skill, seed and policy file come from the launch arguments.",
+        recorder.PARAMS,
+        {'directory', 'skill', 'seed', 'policy_file'},
     ),
     'visualizer': ('the visualizer, which publishes what RViz and rqt show.', visualizer.PARAMS, set()),
 }

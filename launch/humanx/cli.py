@@ -32,6 +32,7 @@ HOME = {
     'trial': 'humanx_g1_driver.cli',
     'bag': 'humanx_g1_driver.cli',
     'xgen': 'humanx_training.xgen.cli',
+    'clip': 'humanx_training.cli',
     'train': 'humanx_training.xmimic.cli',
     'export': 'humanx_training.xmimic.cli',
     'eval': 'humanx_training.xmimic.cli',

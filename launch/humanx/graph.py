@@ -136,7 +136,8 @@ def nodes(options: Options) -> list[NodeSpec]:
                 'humanx_g1_driver',
                 'recorder',
                 'humanx_g1_driver.recorder',
-                parameters={
+                'recorder.yaml',
+                {
                     'directory': options.record,
                     'seed': options.seed,
                     'skill': name,

@@ -16,7 +16,7 @@ setup(
     maintainer_email='maintainers@humanx.invalid',
     description='1 kHz driver of the Unitree G1 with its safety machine, and the simulated G1.',
     license='Apache-2.0',
-    tests_require=['pytest'],
+    extras_require={'test': ['pytest']},
     entry_points={
         'console_scripts': [
             'g1_driver = humanx_g1_driver.node:main',
