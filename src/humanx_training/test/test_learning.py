@@ -22,7 +22,7 @@ from humanx_training.xmimic.clip_set import make_clip_set
 from humanx_training.xmimic.dagger import LabelBuffer, distil
 from humanx_training.xmimic.env import HumanXEnv
 from humanx_training.xmimic.export import export_checkpoint, parity
-from humanx_training.xmimic.ppo import NonFiniteError, bc_loss, make_model
+from humanx_training.xmimic.ppo import NonFiniteError, bc_loss, make_model, shuffled_batches
 from humanx_training.xmimic.rollout_eval import track
 from humanx_training.xmimic.teachers import NetworkTeacher
 from humanx_training.xmimic.trainer import Trainer
@@ -360,6 +360,26 @@ def test_two_processes_train_one_policy(tmp_path: Path) -> None:
         torch.testing.assert_close(a, b)
     states = [torch.load(tmp_path / f'q{r}.pt', weights_only=True) for r in (0, 1)]
     assert not torch.equal(*states)
+
+
+def test_shuffled_batches_hold_every_sample_once_per_epoch_with_its_own_fields(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path)
+    storage = trainer.ppo.storage
+    count = storage.num_envs * storage.num_transitions_per_env
+    number = torch.arange(count, dtype=torch.float32).view(storage.num_transitions_per_env, storage.num_envs, 1)
+    storage.actions[:] = number
+    storage.returns[:] = number
+    storage.observations['privileged'][:] = number
+    storage.distribution_params = (number.clone(),)
+    seen = []
+    for batch in shuffled_batches(storage, 2, 3):
+        torch.testing.assert_close(batch.actions[:, :1], batch.returns)
+        torch.testing.assert_close(batch.observations['privileged'][:, :1], batch.returns)
+        torch.testing.assert_close(batch.old_distribution_params[0], batch.returns)
+        seen.append(batch.returns[:, 0])
+    epochs = torch.cat(seen).view(3, count)
+    assert all(sorted(e.tolist()) == list(range(count)) for e in epochs)
+    assert not torch.equal(epochs[0], torch.arange(float(count)))
 
 
 def test_non_finite_error_names_its_place() -> None:

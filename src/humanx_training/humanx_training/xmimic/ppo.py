@@ -7,6 +7,7 @@ log-probabilities are those of the policy that acted; and a stop on the first no
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +99,8 @@ class XMimicPPO(PPO):
 
     def update_normalizers(self) -> None:
         """Learn observation statistics from the rollout, after the update that used the old ones."""
-        flat = self.storage.observations.flatten(0, 1)
+        # Every fourth sample: neighbours in time say the same, and the statistics cost a tenth of the update.
+        flat = self.storage.observations.flatten(0, 1)[::4]
         self._raw_actor.train()
         self._raw_critic.train()
         for model in (self._raw_actor, self._raw_critic):
@@ -140,7 +142,7 @@ class XMimicPPO(PPO):
         count = 0
         warming = self.iteration < self.config.critic_warmup
         self._return_variance = float(self.storage.returns.var()) + 1e-6
-        for batch in self.storage.mini_batch_generator(self.num_mini_batches, self.num_learning_epochs):
+        for batch in shuffled_batches(self.storage, self.num_mini_batches, self.num_learning_epochs):
             losses = self.losses(batch)
             self._adapt_learning_rate(losses['kl'].detach())
             policy = losses['surrogate'] - self.entropy_coef * losses['entropy']
@@ -183,6 +185,34 @@ class XMimicPPO(PPO):
         """Continue from :meth:`state`."""
         self.load(state, None, strict=True)
         self.learning_rate, self.iteration = state['learning_rate'], state['iteration']
+
+
+def shuffled_batches(storage: RolloutStorage, batches: int, epochs: int) -> Iterator[RolloutStorage.Batch]:
+    """Yield ``epochs`` passes over the rollout in the same shuffled mini-batches, as rsl-rl's generator does.
+
+    Gathered once and then sliced: gathering for every mini-batch anew took a sixth of an update.
+    """
+    size = storage.num_envs * storage.num_transitions_per_env // batches
+    order = torch.randperm(size * batches, device=storage.device)
+
+    def gather(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.flatten(0, 1)[order]
+
+    observations = {name: gather(value) for name, value in storage.observations.items()}
+    fields = {
+        'actions': gather(storage.actions), 'values': gather(storage.values), 'advantages': gather(storage.advantages),
+        'returns': gather(storage.returns), 'old_actions_log_prob': gather(storage.actions_log_prob),
+    }  # fmt: skip
+    assert storage.distribution_params is not None
+    parameters = tuple(gather(p) for p in storage.distribution_params)
+    for _ in range(epochs):
+        for first in range(0, size * batches, size):
+            part = slice(first, first + size)
+            yield RolloutStorage.Batch(
+                observations=TensorDict({k: v[part] for k, v in observations.items()}, batch_size=[size]),
+                old_distribution_params=tuple(p[part] for p in parameters),
+                **{k: v[part] for k, v in fields.items()},
+            )
 
 
 def bc_loss(mean: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
