@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +36,10 @@ def extract_video(path: Path, complexity: int = 1) -> HumanMotion:
     if found.two_people:
         notes.append('two people are in the picture; the larger one is followed')
     world, visibility = [], []
-    with pose_class(model_complexity=complexity, min_detection_confidence=0.5, min_tracking_confidence=0.5) as pose:
+    with (
+        _native_chatter_off(),
+        pose_class(model_complexity=complexity, min_detection_confidence=0.5, min_tracking_confidence=0.5) as pose,
+    ):
         frame = 0
         while True:
             ok, image = capture.read()
@@ -125,6 +131,21 @@ def _open(path: Path):  # type: ignore[no-untyped-def]
     return capture, fps, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
 
 
+@contextlib.contextmanager
+def _native_chatter_off() -> Iterator[None]:
+    """Send what native libraries write to standard error away: TensorFlow Lite greets there whatever its log level."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    away = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(away, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(away)
+
+
 def _libraries():  # type: ignore[no-untyped-def]
     """Import OpenCV and MediaPipe with their chatter off."""
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
@@ -149,7 +170,10 @@ def _survey(path: Path, cv2, pose_class, count: int) -> people.Survey:  # type: 
             images.append(image)
             frames.append(frame)
     capture.release()
-    with pose_class(static_image_mode=True, model_complexity=1, min_detection_confidence=0.5) as pose:
+    with (
+        _native_chatter_off(),
+        pose_class(static_image_mode=True, model_complexity=1, min_detection_confidence=0.5) as pose,
+    ):
 
         def find(image: np.ndarray) -> np.ndarray | None:
             result = pose.process(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
-from humanx_description.robot import FOOT_BODIES
 
+from humanx_description.robot import FOOT_BODIES
 from humanx_training.xgen import rotations as rot
 from humanx_training.xgen.retarget.banded import NormalEquations
 from humanx_training.xgen.retarget.kinematics import Kinematics
@@ -87,9 +87,7 @@ class SelfCollision:
         keep = distance < margin
         return frame[keep], pair[keep], distance[keep], p[keep], q[keep]
 
-    def keep_off_floor(
-        self, eq: NormalEquations, planted: np.ndarray, clearance: float, weight: float
-    ) -> None:
+    def keep_off_floor(self, eq: NormalEquations, planted: np.ndarray, clearance: float, weight: float) -> None:
         """Add residuals that lift every shape above ``clearance`` (m), but the feet where they stand, (T, 2) bool."""
         kin = self._kin
         mats, pos = kin.mat[:, self.body], kin.pos[:, self.body]
