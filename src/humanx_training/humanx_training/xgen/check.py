@@ -91,7 +91,7 @@ def _check_conventions(clip: InteractionClip, report: Report) -> None:
         say(f'the pelvis is upright in only {up_w:.0%} of the frames; expected the base frame with z up.')
     excess = _excess(clip.joint_pos)
     if excess > 0.05:
-        mirrored = _excess(_mirrored(clip.joint_pos))
+        mirrored = min(_excess(m) for m in _mirrored(clip.joint_pos))
         ordered = _excess(from_interleaved(clip.joint_pos))
         if ordered < 0.5 * excess and ordered < 0.05:
             say('joint_pos fits the limits only when left and right joints interleave; expected Unitree motor order.')
@@ -108,13 +108,13 @@ def _excess(joint_pos: np.ndarray) -> float:
     return float(np.maximum(joint_pos - robot.JOINT_UPPER, robot.JOINT_LOWER - joint_pos).max())
 
 
-def _mirrored(joint_pos: np.ndarray) -> np.ndarray:
-    out = joint_pos.copy()
+def _mirrored(joint_pos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a mirrored file would have meant: sides exchanged, or roll and yaw of the other sign."""
+    exchanged, negated = joint_pos.copy(), joint_pos.copy()
     for left, right in ((robot.LEFT_LEG, robot.RIGHT_LEG), (robot.LEFT_ARM, robot.RIGHT_ARM)):
-        out[:, left], out[:, right] = joint_pos[:, right], joint_pos[:, left]
-    flip = [i for i, n in enumerate(robot.JOINT_NAMES) if 'roll' in n or 'yaw' in n]
-    out[:, flip] *= -1.0
-    return out
+        exchanged[:, left], exchanged[:, right] = joint_pos[:, right], joint_pos[:, left]
+    negated[:, [i for i, n in enumerate(robot.JOINT_NAMES) if 'roll' in n or 'yaw' in n]] *= -1.0
+    return exchanged, negated
 
 
 def _check_feet(clip: InteractionClip, stage: Stage, qpos: np.ndarray, limits: Limits, report: Report) -> None:
@@ -273,7 +273,11 @@ def _check_flight(
     speed = np.linalg.norm(velocity, axis=1)
     jump = np.linalg.norm(np.diff(velocity, axis=0), axis=1) * min(1.0, clip.fps / 100.0)
     jump = np.where(free[:-1] & free[1:], jump, 0.0)
-    limit = limits.object_jump * (1.0 if clip.object_spec().drag_length == 0 else 3.0)
+    drag_length = clip.object_spec().drag_length
+    if drag_length > 0:
+        # Drag alone changes the velocity by v^2 / L per second.
+        jump = np.maximum(jump - 1.3 * speed[:-1] ** 2 / drag_length * min(1.0 / clip.fps, 0.01), 0.0)
+    limit = limits.object_jump
     report.measures['object_velocity_jump'] = float(jump.max(initial=0.0))
     if jump.max(initial=0.0) > limit:
         report.problems.append(

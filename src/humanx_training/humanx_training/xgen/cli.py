@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from humanx_description.errors import UserError
+from humanx_training.xgen.commands import add_commands
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -15,6 +16,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     actions = parser.add_subparsers(title='actions', dest='action', required=True, metavar='ACTION')
     _add_extract(actions)
     _add_retarget(actions)
+    add_commands(actions)
 
 
 def _add_extract(actions: argparse._SubParsersAction) -> None:

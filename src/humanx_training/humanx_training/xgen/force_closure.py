@@ -28,11 +28,11 @@ _WATCHED = 0.03  # m: spheres nearer than this could enter the object within one
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the residuals: distances in units of a millimetre, force balance in units of 0.1."""
+    """Weights of the residuals: distances in units of a millimetre, force balance in units of 0.03."""
 
     distance: float = 1000.0  # 1/m
     penetration: float = 1000.0  # 1/m
-    closure: float = 10.0
+    closure: float = 30.0
     reference: float = 1.0  # 1/rad, pull towards the reference pose
     smooth: float = 10.0  # 1/rad, pull towards the correction of the frame before
 
@@ -268,7 +268,7 @@ def refine(
                 extra[t] = q[joints] - qpos[t, 7:][joints] - correction[t]
         if not extra.any():
             break
-        correction += np.where(loose[:, None], spread(extra, 16 if attempt < 4 else 2), 0.0)
+        correction += np.where(loose[:, None], spread(extra, 16 if attempt < 4 else 8), 0.0)
     out = qpos[:, 7:36].copy()
     out[:, joints] = np.clip(
         out[:, joints] + correction, robot.JOINT_LOWER[joints] + 1e-3, robot.JOINT_UPPER[joints] - 1e-3

@@ -33,7 +33,7 @@ class ClipPlan:
 
 def nominal(recipe: Recipe, spec: ObjectSpec) -> ClipPlan:
     """Return the plan that the skill file itself describes."""
-    return ClipPlan(spec, recipe.contacts, recipe.arrival, recipe.release, join=recipe.join)
+    return ClipPlan(spec, recipe.contacts, recipe.arrival, recipe.release, recipe.offset, join=recipe.join)
 
 
 def draw(recipe: Recipe, spec: ObjectSpec, rng: np.random.Generator, spares: tuple[ObjectSpec, ...] = ()) -> ClipPlan:
@@ -65,7 +65,7 @@ def draw(recipe: Recipe, spec: ObjectSpec, rng: np.random.Generator, spares: tup
         radius = float(np.sqrt(rng.uniform(0.5**2, ranges.start_region**2)))
         angle = float(rng.uniform(-0.5 * np.pi, 0.5 * np.pi))
         place = (radius * np.cos(angle), radius * np.sin(angle))
-    offset = tuple(float(rng.uniform(*r)) for r in ranges.offset)
+    offset = tuple(o + float(rng.uniform(*r)) for o, r in zip(recipe.offset, ranges.offset))
     scale = float(rng.uniform(*ranges.path_scale))
     draws = {
         'size': size, 'arrival_speed': arrival.speed, 'arrival_azimuth_deg': arrival.azimuth_deg,

@@ -86,14 +86,16 @@ class Release:
     ``keep``: it does not. ``anchor``: with the velocity that the contact gave it. ``target``: through ``target`` (m; x ahead and y left
     as the robot faces at the release, counted from the object (``from_release``) or the pelvis; z above the floor) with the
     path's ``apex`` (m) or horizontal ``speed``. ``strike``: along the strike, at ``speed`` (default: what the impact gives),
-    turned by ``azimuth_deg`` and raised by ``rise_deg``. ``place``: it stays where it is put (``on_floor``).
+    turned by ``azimuth_deg`` and raised by ``rise_deg``. ``velocity``: with ``velocity`` (m/s; x ahead, y left, z up).
+    ``place``: it stays where it is put (``on_floor``).
     """
 
-    kind: Literal['keep', 'anchor', 'target', 'strike', 'place'] = 'keep'
+    kind: Literal['keep', 'anchor', 'target', 'strike', 'velocity', 'place'] = 'keep'
     target: tuple[float, float, float] = (0.0, 0.0, 0.0)
     from_release: bool = True
     apex: float | None = None
     speed: float | None = None
+    velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)
     azimuth_deg: float = 0.0
     rise_deg: float = 0.0
     on_floor: bool = False
@@ -137,6 +139,7 @@ class Recipe:
     arrival: Arrival = field(default_factory=Arrival)
     release: Release = field(default_factory=Release)
     augment: Augment = field(default_factory=Augment)
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)  # m, heading frame, moves the contact path
     stance: float = 0.6  # s of statically balanced stance before and after
     join: float = 0.08  # s over which a catch or a throw is joined to the flight
     time_scale: float = 1.0  # plays the motion this much slower

@@ -82,7 +82,7 @@ def synthesise(
     pos, quat = np.full((frames, 3), np.nan), np.full((frames, 4), np.nan)
     phases: list[Phase] = []
 
-    error = _arrive_first(plan, world, surface, first, fps, qpos, pos, quat, phases)
+    error = _arrive_first(plan, stage, world, surface, first, fps, qpos, pos, quat, phases)
     for before, after in zip(intervals, intervals[1:]):
         if after.start > before.end:
             error = max(error, _between(world, before, after, fps, pos, quat, phases))
@@ -172,14 +172,14 @@ def _padding(plan: ClipPlan, first: Interval, last: Interval, motion: RobotMotio
     if plan.arrival.kind in ('flight', 'roll'):
         lead = max(0, round((plan.arrival.duration + 0.1) * fps) - first.start)
     tail = 0
-    if plan.release.kind in ('anchor', 'target', 'strike', 'place'):
+    if plan.release.kind != 'keep':
         tail = max(0, round(plan.release.duration * fps) - (motion.num_frames - last.end))
     return lead, tail
 
 
 def _arrive_first(
-    plan: ClipPlan, world: World, surface: Surface, first: Interval, fps: float, qpos: np.ndarray, pos: np.ndarray,
-    quat: np.ndarray, phases: list[Phase],
+    plan: ClipPlan, stage: Stage, world: World, surface: Surface, first: Interval, fps: float, qpos: np.ndarray,
+    pos: np.ndarray, quat: np.ndarray, phases: list[Phase],
 ) -> float:  # fmt: skip
     arrival, start = plan.arrival, first.start
     if arrival.kind == 'rest' or start == 0:
@@ -187,8 +187,7 @@ def _arrive_first(
         if start:
             phases.append(Phase('rest', 0, start))
         return 0.0
-    heading = rotation.yaw(qpos[start, 3:7])
-    towards = first.direction if first.spec.kind == 'strike' else np.array([np.cos(heading), np.sin(heading), 0.0])
+    towards = first.direction if first.spec.kind == 'strike' else _facing(stage, qpos[start], first.spec.anchor)
     azimuth = np.arctan2(towards[1], towards[0]) + np.deg2rad(arrival.azimuth_deg)
     fall = 0.0 if arrival.kind == 'roll' else np.deg2rad(arrival.fall_deg)
     velocity = -arrival.speed * np.array(
@@ -213,6 +212,16 @@ def _arrive_first(
     if first.spec.kind == 'hold':
         match_velocity(first, 0, _part(result.path.vel[-1]), fps, plan.join)
     return result.pos_error
+
+
+def _facing(stage: Stage, qpos: np.ndarray, anchor: str) -> np.ndarray:
+    """Return the horizontal direction (3,) that a catch faces: across the palms' line, so that the object comes in
+    between the hands; for one hand, the pelvis' heading."""
+    heading = float(rotation.yaw(qpos[3:7]))
+    if anchor == 'palms':
+        across = rotation.rotate(stage.anchor(qpos[None], 'palms')[1][0], np.array([0.0, 1.0, 0.0]))
+        heading = float(np.arctan2(-across[0], across[1]))
+    return np.array([np.cos(heading), np.sin(heading), 0.0])
 
 
 def _part(velocity: np.ndarray) -> np.ndarray:
@@ -292,6 +301,8 @@ def _release_velocity(
         flat = direction[:2] / max(np.linalg.norm(direction[:2]), 1e-6)
         return speed * np.array([*(np.cos(rise) * flat), np.sin(rise)])
     turn = rotation.from_yaw(rotation.yaw(robot_then[3:7]))
+    if release.kind == 'velocity':
+        return plan.release_factor * rotation.rotate(turn, np.array(release.velocity))
     point = last.pos[-1]
     base = np.array([*(point[:2] if release.from_release else robot_then[:2]), 0.0])
     target = base + rotation.rotate(turn, np.array(release.target))

@@ -1,0 +1,205 @@
+"""``humanx clip view``: the editor in the browser (viser).
+
+Scrub the timeline; see robot, object, who touches it, and the pose before refinement; move contact boundaries, drag the
+object, set the release velocity; synthesise again, check, and save a copy with the skill file that reproduces it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import viser
+
+from humanx_description.errors import UserError
+from humanx_training.clip import InteractionClip
+from humanx_training.xgen.view.editor import Editor
+from humanx_training.xgen.view.robot_scene import RobotDrawing
+
+_PHASE_COLORS = {'contact': '#d9480f', 'flight': '#1971c2', 'rest': '#868e96', 'driven': '#5f3dc4'}
+
+
+class View:
+    """The browser's side of an :class:`Editor`."""
+
+    def __init__(self, editor: Editor, host: str, port: int) -> None:
+        self.editor = editor
+        # One change at a time: callbacks come from several threads.
+        self._lock = threading.RLock()
+        self.server = viser.ViserServer(host=host, port=port, label='HumanX clip', verbose=False)
+        self.server.scene.set_up_direction('+z')
+        self.server.scene.add_grid('/floor', width=10.0, height=10.0, cell_size=0.5)
+        self.playing = False
+        self._drawing: RobotDrawing | None = None
+        self._ghost: RobotDrawing | None = None
+        self._drawn: InteractionClip | None = None
+        self._build_gui()
+        self.redraw()
+
+    def _build_gui(self) -> None:
+        gui, clip = self.server.gui, self.editor.clip
+        self.timeline = gui.add_slider('frame', 0, clip.num_frames - 1, 1, 0)
+        self.timeline.on_update(lambda _: self.redraw())
+        self.play = gui.add_button('Play or pause')
+        self.play.on_click(lambda _: self._toggle())
+        self.ghost = gui.add_checkbox('pose before refinement', True)
+        self.ghost.on_update(lambda _: self.redraw())
+        self.phases = gui.add_html('')
+        self.touching = gui.add_markdown('')
+        self.message = gui.add_markdown('')
+        if self.editor.can_edit:
+            self._build_edit(gui)
+        check = gui.add_button('Check')
+        check.on_click(lambda _: self._guard(self._check))
+        self.name = gui.add_text('save as', f'{self.editor.path.stem}_edited.npz')
+        save = gui.add_button('Save copy')
+        save.on_click(lambda _: self._guard(self._save))
+
+    def _build_edit(self, gui: viser.GuiApi) -> None:
+        self.bounds = []
+        with gui.add_folder('contacts'):
+            for number, contact in enumerate(self.editor.recipe.contacts):
+                start = gui.add_number(f'{number} start, s', round(contact.start, 3), step=0.01)
+                start.on_update(lambda _, n=number, h=start: self._guard(self._bound, n, 'start', h.value))
+                if contact.end is not None:
+                    end = gui.add_number(f'{number} end, s', round(contact.end, 3), step=0.01)
+                    end.on_update(lambda _, n=number, h=end: self._guard(self._bound, n, 'end', h.value))
+                here = gui.add_button(f'{number}: start at this frame')
+                here.on_click(lambda _, n=number, h=start: self._guard(self._mark, n, h))
+        with gui.add_folder('object'):
+            velocity = self.editor.release_velocity()
+            if velocity is not None:
+                self.velocity = gui.add_vector3('release velocity, m/s', tuple(np.round(velocity, 2)), step=0.1)
+                self.velocity.on_update(
+                    lambda _: self._guard(self.editor.set_release_velocity, self.velocity.value)
+                )
+            drag = gui.add_button('Place the object at the handle')
+            drag.on_click(lambda _: self._guard(self._place))
+        self.handle = self.server.scene.add_transform_controls(
+            '/handle', scale=0.35, disable_rotations=True, position=self.editor.clip.object_pos[0]
+        )
+        make = gui.add_button('Synthesise again')
+        make.on_click(lambda _: self._guard(self._make))
+
+    # Actions -------------------------------------------------------------------------------------
+    def _guard(self, action, *args) -> None:  # noqa: ANN001, ANN002
+        with self._lock:
+            try:
+                action(*args)
+            except UserError as error:
+                self.message.content = f'**{error}**'
+
+    def _toggle(self) -> None:
+        self.playing = not self.playing
+
+    def _bound(self, number: int, which: str, value: float) -> None:
+        self.editor.move_boundary(number, **{which: float(value)})
+        self.message.content = f'Contact {number} {which} moved to {value:.2f} s; synthesise again to see it.'
+
+    def _mark(self, number: int, handle: viser.GuiInputHandle) -> None:
+        job = self.editor.job
+        lead = self.editor.clip.num_frames - job.motion.num_frames
+        handle.value = round((self.timeline.value - max(lead, 0) - job.motion.clip_start) / job.motion.fps, 3)
+
+    def _place(self) -> None:
+        self.editor.place_object(np.array(self.handle.position), int(self.timeline.value))
+        self.message.content = 'The object was moved; synthesise again to see it.'
+
+    def _make(self) -> None:
+        self.message.content = 'Synthesising ...'
+        self.message.content = self.editor.resynthesise()
+        self.timeline.max = self.editor.clip.num_frames - 1
+        self.timeline.value = min(self.timeline.value, self.timeline.max)
+        self.redraw()
+
+    def _check(self) -> None:
+        report = self.editor.check()
+        self.message.content = 'The clip is good.' if report.good else '\n'.join(f'- {p}' for p in report.problems)
+
+    def _save(self) -> None:
+        name = Path(self.name.value)
+        if name.name != self.name.value or name.suffix != '.npz':
+            raise UserError(f'{self.name.value}: expected a file name that ends in .npz, without a folder.')
+        clip, skill = self.editor.save_copy(self.editor.path.parent / name)
+        self.message.content = f'Saved {clip}' + (f' and {skill}.' if skill else '.')
+
+    # Drawing -------------------------------------------------------------------------------------
+    def redraw(self) -> None:
+        """Show the frame under the slider."""
+        with self._lock, self.server.atomic():
+            clip = self.editor.clip
+            if self._drawn is not clip:
+                self._load(clip)
+            frame = min(int(self.timeline.value), clip.num_frames - 1)
+            assert self._drawing is not None
+            self._drawing.pose(clip.qpos()[frame])
+            reference = self.editor.reference
+            show = self._ghost is not None and reference is not None and self.ghost.value
+            if self._ghost is not None:
+                self._ghost.root.visible = bool(show)
+                if show:
+                    self._ghost.pose(reference[frame])
+            touching = [b for b, c in zip(clip.contact_bodies, clip.contact[frame]) if c]
+            kind = next((p.kind for p in clip.phases if p.start <= frame < p.end), '')
+            self.touching.content = (
+                f'{frame / clip.fps:.2f} s, {kind}; touching: {", ".join(touching) if touching else "nothing"}'
+            )
+
+    def _load(self, clip: InteractionClip) -> None:
+        objects = (clip.object_spec(),) if clip.has_object else ()
+        if self._drawing is not None:
+            self._drawing.root.remove()
+        self._drawing = RobotDrawing(self.server, 'robot', (*objects, *self.editor.tools))
+        if self._ghost is None and self.editor.reference is not None:
+            self._ghost = RobotDrawing(
+                self.server, 'reference', self.editor.tools, color=(80, 140, 220), opacity=0.35
+            )
+        if clip.has_object:
+            self.server.scene.add_spline_catmull_rom(
+                '/path', clip.object_pos[:: max(1, clip.num_frames // 200)], line_width=2.0, color=(230, 120, 30)
+            )
+        self.phases.content = _phase_bar(clip)
+        self._drawn = clip
+
+    def run(self) -> None:
+        """Play until interrupted."""
+        while True:
+            begun = time.monotonic()
+            if self.playing:
+                clip = self.editor.clip
+                step = max(1, round(clip.fps / 25))
+                self.timeline.value = (int(self.timeline.value) + step) % clip.num_frames
+            time.sleep(max(0.0, 0.04 - (time.monotonic() - begun)))
+
+
+def _phase_bar(clip: InteractionClip) -> str:
+    """Return HTML: phases as a coloured bar, below it the contact graph, one line per body that ever touches."""
+    cells = ''.join(
+        f'<div title="{p.kind} {p.anchor}" style="flex:{p.end - p.start};background:{_PHASE_COLORS[p.kind]};'
+        f'color:#fff;font-size:9px;overflow:hidden">{p.kind}</div>'
+        for p in clip.phases
+    )
+    rows = [f'<div style="display:flex">{cells}</div>']
+    for body, column in zip(clip.contact_bodies, clip.contact.T):
+        if column.any():
+            edges = np.flatnonzero(np.diff(np.r_[-1, column.astype(int), -1]))
+            parts = ''.join(
+                f'<div style="flex:{b - a};height:6px;background:{"#2b8a3e" if column[a] else "#e9ecef"}"></div>'
+                for a, b in zip(edges[:-1], edges[1:])
+            )
+            rows.append(f'<div style="font-size:9px">{body}</div><div style="display:flex">{parts}</div>')
+    return '<div style="padding:0 1em">' + ''.join(rows) + '</div>'
+
+
+def serve(
+    clip: InteractionClip, path: Path, *, skill: str | None = None, host: str = '127.0.0.1', port: int = 8080
+) -> None:
+    """Show a clip in the browser until interrupted."""
+    view = View(Editor(clip, Path(path), skill), host, port)
+    print(f'http://{host}:{view.server.get_port()}', flush=True)
+    try:
+        view.run()
+    finally:
+        view.server.stop()
