@@ -276,3 +276,12 @@ def test_unknown_skill_lists_the_known(tmp_path, monkeypatch):
     with pytest.raises(UserError, match='football'):
         library.find_policy('chess')
     assert library.find_policy('football') == tmp_path / 'football.onnx'
+
+
+def test_every_shipped_policy_passes_the_check_under_its_own_name():
+    skills = library.known_skills()
+    assert 'stand' in skills
+    for skill in skills:
+        path = library.find_policy(skill)
+        assert model_file.check_file(path) == []
+        assert PolicyRuntime(path).metadata.skill == skill
