@@ -14,6 +14,7 @@ import sys
 
 from humanx_description.errors import UserError
 from humanx_g1_driver.realtime import ask_for_realtime, freeze_garbage
+from humanx_g1_driver.sdk import message_types
 from humanx_g1_driver.sim.channel import Channel, ChannelClosed
 from humanx_g1_driver.sim.loop import SimLoop
 from humanx_g1_driver.sim.protocol import Ready, SimParameters
@@ -54,12 +55,15 @@ def main() -> int:
         parameters = _first_message(channel, stop)
         if parameters is None:
             return 0
-        transport = DdsRobotTransport(parameters.dds_domain, parameters.network_interface)
+        # Slow things first: under SCHED_FIFO they would hold up the robot's other programs.
         world = World(parameters.skill, parameters.world, seed=parameters.seed, generalise=parameters.generalise)
+        message_types()
+        # Before joining: the threads of the DDS library inherit the scheduling; starved, they hold locks and states
+        # up. Locked, too: a page that the kernel took back costs more than the 20 ms after which the driver gives up.
+        realtime = ask_for_realtime(parameters.realtime_priority)
+        transport = DdsRobotTransport(parameters.dds_domain, parameters.network_interface)
         link = RobotEnd(transport, world.motors, mode_machine=parameters.mode_machine)
         loop = SimLoop(world, link, channel, snapshot_every=1000 // parameters.mocap.rate_hz)
-        # Locked: a page that the kernel took back costs more than the 20 ms after which the driver gives up.
-        realtime = ask_for_realtime(parameters.realtime_priority)
         freeze_garbage()
         channel.send(Ready(realtime=realtime.sentence))
         loop.run(stop)
