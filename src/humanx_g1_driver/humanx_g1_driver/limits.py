@@ -16,7 +16,7 @@ RANGES: dict[str, tuple[float, float, str, str]] = {
     'max_tilt': (0.2, 1.6, 'rad', 'tilt of the pelvis beyond this is a fault'),
     'velocity_factor': (0.1, 3.0, '', 'a joint faster than this times its rated velocity is a fault'),
     'max_target_excess': (0.0, 6.3, 'rad', 'a target this far beyond a joint limit is a fault; less is clamped'),
-    'max_target_jump': (0.05, 6.3, 'rad', 'a target that jumps by more than this between two messages is a fault'),
+    'max_target_jump': (0.05, 6.3, 'rad', 'a target that jumps by more than this within the joint limits is a fault'),
     'max_target_rate': (0.1, 20.0, '', 'targets move at most at this times the rated joint velocity'),
     'max_kp': (0.0, 1000.0, 'N m/rad', 'a stiffness above this is a fault'),
     'max_kd': (0.0, 100.0, 'N m s/rad', 'a damping above this is a fault'),
@@ -42,7 +42,7 @@ class SafetyLimits:
     velocity_factor: float = 1.5
     # Targets beyond a limit are how a policy asks for torque at the limit; nonsense (degrees, another order) is
     # further.
-    max_target_excess: float = 2.5
+    max_target_excess: float = 3.2
     max_target_jump: float = 2.5
     max_target_rate: float = 3.0
     max_kp: float = 400.0

@@ -115,7 +115,7 @@ class Link:
     def send(self, record: np.ndarray) -> bool:
         """Send a packet without waiting; False if the other end does not read (then it is dropped)."""
         try:
-            self._socket.send(record, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            self._socket.send(record.data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return False
         except (BrokenPipeError, ConnectionResetError) as error:

@@ -9,6 +9,7 @@ import contextlib
 import math
 import time
 import traceback
+from collections.abc import Callable
 
 import numpy as np
 
@@ -45,7 +46,7 @@ class ControlLoop:
         status_every: int = 100,
         orphan_seconds: float = 3.0,
         tolerate_silent_writers: bool = False,
-        describe_writer=None,
+        describe_writer: Callable[[int], str | None] | None = None,
     ) -> None:
         """``state_every``, ``status_every``: cycles between packets to the ROS side.
 

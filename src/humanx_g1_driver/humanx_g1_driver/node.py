@@ -161,10 +161,16 @@ class DriverNode(Node):
         self._loop.send_heartbeat()
         if self._mode is Mode.RUN and self._second_publisher_appeared():
             self._report_second_publisher()
-        elif self._mode is Mode.DAMP and self._last_status.fault == DriverStatus.FAULT_SECOND_PUBLISHER:
+        elif self._refused_second_publisher():
             names = self._names()
             if names != self._names_told:  # discovery tells the name of a node later than it tells of its publisher
                 self._report_second_publisher()
+
+    def _refused_second_publisher(self) -> bool:
+        status = self._last_status
+        if self._mode is not Mode.DAMP or status is None:
+            return False
+        return status.fault == DriverStatus.FAULT_SECOND_PUBLISHER
 
     def _report_second_publisher(self) -> None:
         self._names_told = self._names()

@@ -99,7 +99,8 @@ class TargetGate:
     def _check_jump(self, targets: Targets) -> Problem | None:
         if self.last is None:
             return None
-        jump = np.abs(targets.position - self.last.position)
+        # Of what the joints can do: far beyond its limits a target only asks for torque, and may swing widely.
+        jump = np.abs(_within_limits(targets.position) - _within_limits(self.last.position))
         index = int(np.argmax(jump))
         if jump[index] > self._limits.max_target_jump:
             return Problem(
@@ -108,3 +109,7 @@ class TargetGate:
                 f'{jump[index]:.2f} rad, expected at most {self._limits.max_target_jump:.2f}',
             )
         return None
+
+
+def _within_limits(position: np.ndarray) -> np.ndarray:
+    return np.minimum(np.maximum(position, robot.JOINT_LOWER), robot.JOINT_UPPER)

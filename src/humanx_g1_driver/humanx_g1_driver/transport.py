@@ -45,7 +45,7 @@ class DdsCommandTransport:
     def __init__(self, domain_id: int, network_interface: str) -> None:
         command_type, state_type = message_types()
         self._participant = dds.join(domain_id, network_interface)
-        self._command_topic = Topic(self._participant, LOWCMD_TOPIC, command_type)
+        self._command_topic: Topic = Topic(self._participant, LOWCMD_TOPIC, command_type)
         self._states = dds.RawReader(self._participant, Topic(self._participant, LOWSTATE_TOPIC, state_type))
         self._foreign = dds.RawReader(self._participant, self._command_topic)
         self._writer: dds.RawWriter | None = None

@@ -30,7 +30,7 @@ class _Message:
         self.buffer[:_HEADER] = np.frombuffer(CDR_HEADER, dtype=np.uint8)
         self._body_words = self.buffer[_HEADER:].view('<u4')
         self._struct = WordsCrc(len(self._body_words))  # one word more for the mode, one less for the crc itself
-        self._data = memoryview(self.buffer)
+        self._data = self.buffer.data
 
     def _view(self, offset: int, dtype: str, count: int, stride: int | None = None) -> np.ndarray:
         itemsize = np.dtype(dtype).itemsize
@@ -152,7 +152,7 @@ class LowStateBuffer(_Message):
         self.q, self.dq, self.ddq, self.tau_est = (
             self._view(first + 4 * i, '<f4', NUM_MOTORS, stride) for i in range(4)
         )
-        self.temperature = np.ndarray(
+        self.temperature: np.ndarray = np.ndarray(
             (NUM_MOTORS, 2), '<i2', self._data, offset=_HEADER + first + 16, strides=(stride, 2)
         )
         self.vol = self._view(first + 20, '<f4', NUM_MOTORS, stride)

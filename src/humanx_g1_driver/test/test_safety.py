@@ -251,6 +251,15 @@ def test_bad_targets_are_a_fault_that_names_them(changes, fault, text):
     assert rig.damps()
 
 
+def test_swinging_far_beyond_a_limit_is_no_jump():
+    rig = Rig().to(Mode.RUN)
+    for side in (1.0, -1.0, 1.0):
+        rig.machine.offer(rig.make(position=_with(robot.DEFAULT_JOINT_POS, 5, 2.0 * side)), rig.now)
+        rig.tick()
+        assert rig.machine.mode is Mode.RUN, rig.machine.reason
+        assert abs(rig.command.q[5]) <= robot.JOINT_UPPER[5]
+
+
 def test_a_repeated_message_is_a_fault():
     rig = Rig().to(Mode.RUN)
     rig.machine.offer(rig.make(sequence=rig.machine._gate.last.sequence), rig.now)
