@@ -132,6 +132,10 @@ class Trainer:
             self._stack = FrameStack(self.env.num_envs, c.amp.history, self._amp_size(), self.env.device)
         if self.iteration == 0:
             self._warm_up()
+            if self.eval_envs:
+                # What the run begins with counts too: fine-tuning that makes a student worse is not kept.
+                self._evaluate()
+                self._boundary()
         obs = self._observe(self.env.observe())
         started, done_before = time.monotonic(), self.iteration
         while self.iteration < c.iterations:

@@ -17,7 +17,7 @@ from humanx_training.xmimic.closed_loop import Conditions, run_states
 
 def write_grid(
     skill: Skill, policy: BatchPolicy, seeds: list[int], conditions: Conditions, path: Path, *,
-    width: int = 240, height: int = 180, fps: int = 25,
+    width: int = 240, height: int = 176, fps: int = 25,
 ) -> None:
     """Render one generalisation trial per seed side by side into an MP4."""
     try:
