@@ -9,6 +9,7 @@ from mocap4r2_msgs.msg import RigidBodies
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 
+from humanx_description.cdr import CdrReader, read_stamp
 from humanx_description.ros.polling import PolledSubscription
 from humanx_mocap_bridge.estimator import SourceFrame
 
@@ -57,18 +58,40 @@ def group_poses(samples: Iterable[tuple[float, str, np.ndarray]]) -> list[Source
     return [SourceFrame(time, poses, complete=False) for time, poses in frames]
 
 
+def read_rigid_bodies(raw: bytes) -> tuple[float, int, dict[str, np.ndarray]]:
+    """Return stamp (s), frame number and poses by name of a serialised mocap4r2_msgs/RigidBodies.
+
+    Raises ``ValueError`` for a cut message. The markers are passed over.
+    """
+    reader = CdrReader(raw)
+    stamp = read_stamp(reader)
+    reader.string()
+    number = reader.uint32()
+    poses = {}
+    for _ in range(reader.uint32()):
+        name = reader.string()
+        for _ in range(reader.uint32()):
+            reader.uint8()  # kind, index, name, place of a marker
+            reader.int32()
+            reader.string()
+            reader.skip(3, 8)
+        poses[name] = reader.float64s(7)[[0, 1, 2, 6, 3, 4, 5]]
+    return stamp.ns * 1e-9, number, poses
+
+
 class RigidBodiesSource:
     """``mocap4r2_msgs/RigidBodies``: every frame names all bodies that were seen."""
 
     def __init__(self, node: Node, topic: str, *, by_arrival: bool) -> None:
-        self._subscription = PolledSubscription(node, RigidBodies, topic, QOS)
+        self._subscription = PolledSubscription(node, RigidBodies, topic, QOS, raw=True)
         self._by_arrival = by_arrival
 
     def poll(self, now: float) -> list[SourceFrame]:
-        return [
-            rigid_bodies_frame(m, now if self._by_arrival else seconds(m.header.stamp))
-            for m in self._subscription.all()
-        ]
+        frames = []
+        for raw in self._subscription.all():
+            time, number, poses = read_rigid_bodies(raw)
+            frames.append(SourceFrame(now if self._by_arrival else time, poses, number))
+        return frames
 
     def close(self) -> None:
         pass

@@ -11,9 +11,9 @@ from collections import deque
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
+from humanx_description.cdr import CdrReader, read_stamp
 from humanx_description.ros.polling import PolledSubscription
 from humanx_msgs.msg import JointTargets
-from humanx_policy.cdr import CdrReader, read_stamp
 
 Mark = tuple[int, int, int]  # stamp seconds, stamp nanoseconds, sequence
 
