@@ -1,5 +1,6 @@
 """What the 29 motors are told, and the two clamps that every command passes."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,8 +24,12 @@ class MotorCommand:
     def copy_from(self, other: 'MotorCommand') -> None:
         self.q[:], self.kp[:], self.kd[:], self.tau[:] = other.q, other.kp, other.kd, other.tau
 
+    def is_finite(self) -> bool:
+        """Tell whether every number is finite (one sum for all: anything else makes it so)."""
+        return math.isfinite(self.q.sum() + self.kp.sum() + self.kd.sum() + self.tau.sum())
+
     def set_damping(self, q: np.ndarray, damping: float) -> None:
-        """Velocity damping only. ``q`` is the measured position: harmless should a motor ever take it for stiff."""
+        """Velocity damping only. ``q`` is a measured position: harmless should a motor ever take it for stiff."""
         self.q[:] = q
         self.kp[:] = 0.0
         self.kd[:] = damping

@@ -15,7 +15,6 @@ import numpy as np
 
 from humanx_description import robot
 from humanx_g1_driver import link as wire_link
-from humanx_g1_driver.commands import MotorCommand
 from humanx_g1_driver.faults import Action, Answer, Fault, Mode, Problem
 from humanx_g1_driver.link import Kind, Link, LinkClosed
 from humanx_g1_driver.observed import ObservedStates, ResponseTimes
@@ -62,7 +61,6 @@ class ControlLoop:
         self._describe_writer = describe_writer or (lambda handle: f'writer {handle:x}')
         self._state = LowStateBuffer()
         self._command = LowCmdBuffer()
-        self._damping = MotorCommand()
         modes = np.zeros(NUM_MOTORS, dtype=np.uint8)
         modes[:_N] = 1
         self._command.mode = modes
@@ -107,15 +105,19 @@ class ControlLoop:
         except Exception as error:
             self._broken(error, now)
         if self._heard:
-            command = self._command
             try:
                 out = machine.step(now)
+                if not out.is_finite():
+                    raise FloatingPointError('a command that is not finite')
             except Exception as error:
                 self._broken(error, now)
-                out = self._damping
-                out.set_damping(machine.state.q, machine.limits.damping)
+                out = machine.damping()
+            command = self._command
             command.q[:_N], command.kp[:_N], command.kd[:_N], command.tau[:_N] = out.q, out.kp, out.kd, out.tau
-            self._transport.send_command(command)
+            try:
+                self._transport.send_command(command)
+            except Exception as error:
+                self._broken(error, now)
         self._tell(now)
 
     def _broken(self, error: Exception, now: float) -> None:
@@ -179,6 +181,8 @@ class ControlLoop:
             self._quit_at = now + QUIT_SECONDS
 
     def _request(self, action: Action, asked_at: float, now: float) -> Answer:
+        if self._quit_at < math.inf and action is not Action.ESTOP:
+            return Answer(False, 'the driver is being stopped')
         # A call that waited in the socket while this process was stopped: the operator has been told that nobody
         # answers, and must not see the robot get up later. Stopping is never too late.
         if action in (Action.STAND, Action.RUN) and now - asked_at > ANSWER_S:

@@ -7,6 +7,9 @@ is kept until an operator explicitly asks for DAMP. Damping is a command like an
 
 import math
 
+import numpy as np
+
+from humanx_description import robot
 from humanx_g1_driver.commands import Clamps, MotorCommand
 from humanx_g1_driver.faults import Action, Answer, Fault, Mode, Problem
 from humanx_g1_driver.limits import SafetyLimits
@@ -41,6 +44,7 @@ class SafetyMachine:
         self._clamps = Clamps(limits.max_target_rate, period_s)
         self._command = MotorCommand()
         self._state_at: float | None = None
+        self._believed_q = np.zeros(robot.NUM_JOINTS)  # what goes into damping commands: never a number that is not one
         self._state_problem: Problem | None = None
         self._run_since = 0.0
         self._last_wake: float | None = None
@@ -66,6 +70,7 @@ class SafetyMachine:
             self.raise_fault(self._state_problem, now)
             return
         self._state_at = now
+        self._believed_q[:] = self.state.q
         if self.mode is Mode.ZERO_TORQUE:
             self._damp('the robot is heard; waiting for the operator')
         elif self.mode is not Mode.DAMP:
@@ -115,10 +120,15 @@ class SafetyMachine:
         if self.mode in (Mode.STAND, Mode.RUN):
             self.clamped += self._clamps.apply(command, state.q, state.dq)
         elif self.mode is Mode.DAMP:
-            command.set_damping(state.q, self.limits.damping)
+            self.damping()
         else:
-            command.set_limp(state.q)
+            command.set_limp(self._believed_q)
         return command
+
+    def damping(self) -> MotorCommand:
+        """Return the damping command, whatever the state (reused as that of :meth:`step`)."""
+        self._command.set_damping(self._believed_q, self.limits.damping)
+        return self._command
 
     def state_age(self, now: float) -> float:
         """Seconds since the last believable robot state; infinite if none came."""
@@ -165,7 +175,7 @@ class SafetyMachine:
             return Answer(True, 'already standing')
         running = self.mode is Mode.RUN
         if not running:
-            self._command.set_damping(self.state.q, self.limits.damping)
+            self.damping()
             self._clamps.restart(self.state.q)
         # From RUN the move starts where the last target pulls to, so that no torque changes at once.
         seconds = self.limits.blend_seconds if running else self.limits.stand_seconds

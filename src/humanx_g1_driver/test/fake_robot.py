@@ -39,12 +39,14 @@ class FakeRobot:
         self.last = 0.0
         self.commands = 0
         self.wrong_mode_machine = 0
+        self.not_finite = 0
         self.resume_at = 0.0
 
     def cycle(self, now: float) -> None:
         while self.wire.poll_command(self.command):
             self.commands += 1
             self.last = now
+            self.not_finite += not np.isfinite(self.command.buffer[4:].view('<f4')[1:-5]).all()
             self.wrong_mode_machine += self.command.mode_machine != 5
             kp, kd = self.command.kp[:N], self.command.kd[:N]
             stiff, damped = bool((kp > 0).any()), bool((kd > 0).all())
@@ -94,7 +96,8 @@ class FakeRobot:
     def report(self, now: float) -> dict:
         return {
             'now': now, 'kind': self.kind, 'since': self.since, 'last': self.last, 'commands': self.commands,
-            'wrong_mode_machine': self.wrong_mode_machine, 'q': self.command.q[:N].tolist(),
+            'wrong_mode_machine': self.wrong_mode_machine, 'not_finite': self.not_finite,
+            'q': self.command.q[:N].tolist(),
             'kp': self.command.kp[:N].tolist(),
         }  # fmt: skip
 

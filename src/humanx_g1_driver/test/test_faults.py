@@ -202,6 +202,7 @@ class Stage:
         """Within ``within`` seconds of ``cause_at`` the robot was damped, the reason is published, and it stays so."""
         report = self.robot.tell(until='damping')
         assert report['kind'] == 'damping'
+        assert report['not_finite'] == 0
         assert report['since'] - cause_at <= within + RESOLUTION_S
         self.desk.until(lambda: self.desk.status.state == Mode.DAMP)
         assert Fault(self.desk.status.fault) is fault, self.desk.status.reason

@@ -146,6 +146,52 @@ def test_an_error_of_the_machine_itself_damps(monkeypatch, capfd):
     capfd.readouterr()
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_no_number_that_is_not_finite_is_ever_sent(value):
+    bench = Bench()
+    bench.stand()
+    bench.wire.state.q[3] = value
+    bench.cycles(5)
+    assert bench.machine.fault is Fault.STATE_INVALID
+    assert (bench.wire.sent[-1][2] == 5).all()
+    assert np.isfinite(bench.loop._command.q).all()
+
+
+def test_a_command_that_is_not_finite_becomes_damping(monkeypatch, capfd):
+    bench = Bench()
+    bench.stand()
+    step = bench.machine.step
+
+    def poisoned(now):
+        out = step(now)
+        out.tau[7] = float('nan')
+        return out
+
+    monkeypatch.setattr(bench.machine, 'step', poisoned)
+    bench.cycles(1)
+    assert np.isfinite(bench.loop._command.tau).all()
+    assert (bench.wire.sent[-1][1] == 0).all()
+    assert bench.machine.fault is Fault.INTERNAL
+    capfd.readouterr()
+
+
+def test_a_wire_that_refuses_a_command_does_not_end_the_loop(monkeypatch, capfd):
+    bench = Bench()
+    bench.stand()
+
+    def refuse(_):
+        raise OSError('no buffer space')
+
+    monkeypatch.setattr(bench.wire, 'send_command', refuse)
+    bench.cycles(3)
+    assert bench.machine.fault is Fault.INTERNAL
+    assert 'no buffer space' in bench.machine.reason
+    monkeypatch.undo()
+    bench.cycles(1)
+    assert (bench.wire.sent[-1][2] == 5).all()
+    capfd.readouterr()
+
+
 def test_the_ros_side_that_falls_silent_or_dies():
     bench = Bench(orphan_seconds=0.5)
     bench.stand()
@@ -190,6 +236,7 @@ def test_quit_damps_for_a_while():
     bench.cycles(1)
     assert bench.machine.mode is Mode.DAMP
     assert bench.loop._quit_at == pytest.approx(bench.now + QUIT_SECONDS)
+    assert not bench.ask(Action.STAND)['accepted']
 
 
 @pytest.mark.parametrize('tolerate', [False, True])
