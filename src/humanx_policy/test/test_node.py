@@ -309,7 +309,7 @@ def test_after_a_pause_nothing_old_is_acted_on(fake, node):
     gap = int(np.argmax(np.diff(stamps)))
     assert stamps[gap + 1] - stamps[gap] > 0.9
     after = np.diff(stamps[gap + 1 :])
-    assert (after > 0).all()
+    assert (after >= 0).all()  # a late state is answered twice, an older one never
     assert np.median(after) == pytest.approx(0.01, abs=0.003)
 
 
