@@ -58,7 +58,7 @@ def node() -> Iterator[Node]:
     rclpy.shutdown(context=context)
 
 
-def wait(node: Node, condition, seconds: float = 20.0) -> None:
+def wait(node: Node, condition, seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, 'timed out'
@@ -107,7 +107,7 @@ def test_a_stopped_recorder_leaves_every_message_with_its_time(tmp_path: Path, n
         time.sleep(0.002)
     time.sleep(0.3)
     recorder.send_signal(signal.SIGINT)
-    output, _ = recorder.communicate(timeout=15)
+    output, _ = recorder.communicate(timeout=90)
     assert recorder.returncode == 0, output
     with open_bag(bag) as reader:
         stamps, seeds = zip(*((stamp, m.seed) for stamp, m in messages(reader, TRUTH_TOPIC)))
@@ -128,7 +128,7 @@ def test_a_stopped_recorder_leaves_every_message_with_its_time(tmp_path: Path, n
 )
 def test_bad_parameters_leave_nothing_behind(tmp_path: Path, parameter: str, said: str) -> None:
     recorder = start_recorder(tmp_path / 'bag', parameter)
-    output, _ = recorder.communicate(timeout=30)
+    output, _ = recorder.communicate(timeout=120)
     assert recorder.returncode == 2
     assert said in output
     assert 'Traceback' not in output
@@ -140,8 +140,8 @@ def test_replay_keeps_order_and_timing_at_the_asked_rate(tmp_path: Path, node: N
     got: list[tuple[float, float]] = []
     node.create_subscription(SimTruth, 'sim/truth', lambda m: got.append((time.monotonic(), m.sim_time)), 1000)
     player = start('humanx.cli', 'bag', 'replay', str(bag), '--rate', '2', '--wait', '4', '--topics', TRUTH_TOPIC)
-    wait(node, lambda: player.poll() is not None, 30.0)
-    wait(node, lambda: len(got) == 450, 5.0)
+    wait(node, lambda: player.poll() is not None)
+    wait(node, lambda: len(got) == 450)
     assert player.returncode == 0, player.stdout.read()
     times = [recorded for _, recorded in got]
     assert times == sorted(times)
@@ -161,10 +161,10 @@ def test_replay_never_speaks_to_a_driver(tmp_path: Path, node: Node) -> None:
     publisher.publish(JointTargets(sequence=1))
     time.sleep(0.3)
     recorder.send_signal(signal.SIGINT)
-    recorder.communicate(timeout=15)
+    recorder.communicate(timeout=90)
     node.destroy_publisher(publisher)
     player = start('humanx.cli', 'bag', 'replay', str(bag), '--wait', '4')
-    output, _ = player.communicate(timeout=30)
+    output, _ = player.communicate(timeout=120)
     assert player.returncode == 2
     assert 'a driver listens' in output
     listener.destroy_node()
