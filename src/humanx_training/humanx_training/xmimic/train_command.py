@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.out or Path('out') / f'{skill.name}_{args.kind}'
     if (out / 'last.pt').exists() and not args.resume:
         raise UserError(f'{out}: holds a training already; give --resume to continue it or another --out.')
-    _check_memory(config.env.num_envs, args.sim)
+    _check_memory(config, args.sim)
     torch.set_num_threads(args.threads)
     distributed = init_distributed()
     device = args.device
@@ -156,17 +157,17 @@ def _eval_envs(
     return {'noisy': make(base), 'clean': make(clean)}
 
 
-def _check_memory(envs: int, sim: str) -> None:
+def _check_memory(config: TrainConfig, sim: str) -> None:
     """Refuse more environments than memory holds, before anything is allocated."""
     if sim != 'mujoco':
         return
-    import os
-
-    # Measured: about 60 kB of state, parameters and rollout per environment.
-    need = envs * 150e3
+    # The rollout and its shuffled copy, about 1,000 float32 per step (student, teacher and critic together), and 30 kB
+    # of state and per-environment parameters: an estimate from above.
+    per_env = config.ppo.steps * 1000 * 4 * 2 + 30_000
+    need = config.env.num_envs * per_env
     have = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_AVPHYS_PAGES')
     if need > have:
         raise UserError(
-            f'--envs {envs} would need about {need / 1e9:.1f} GB, {have / 1e9:.1f} GB are free; expected at most '
-            f'{int(have / 150e3)}.'
+            f'--envs {config.env.num_envs} would need about {need / 1e9:.1f} GB, {have / 1e9:.1f} GB are free; '
+            f'expected at most {have // per_env}.'
         )

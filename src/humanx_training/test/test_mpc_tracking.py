@@ -1,0 +1,126 @@
+"""The model-based teacher of a clip's body: planted motions, feasibility, labels that do not depend on the place."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from humanx_description import robot
+from humanx_description.errors import UserError
+from humanx_description.scene import default_qpos, scene
+from humanx_training import rotation
+from humanx_training.clip import InteractionClip
+from humanx_training.xmimic.clip_set import make_clip_set
+from humanx_training.xmimic.config import EnvConfig, InitConfig, RandomisationConfig
+from humanx_training.xmimic.env import HumanXEnv
+from humanx_training.xmimic.mpc import tracking
+from humanx_training.xmimic.mpc.inverse import BodySolver
+from humanx_training.xmimic.mpc.on_the_spot import OnTheSpot, on_the_spot
+
+
+def raised_arms(seconds: float = 0.6, fps: float = 50.0) -> InteractionClip:
+    """Return a clip of the stance in which both arms go up by 0.8 rad."""
+    frames = int(seconds * fps)
+    qpos = np.tile(default_qpos(), (frames, 1))
+    for arm in (robot.LEFT_ARM, robot.RIGHT_ARM):
+        qpos[:, 7 + arm.start] -= 0.8 * np.linspace(0, 1, frames)
+    return InteractionClip(
+        fps=fps, root_pos=qpos[:, :3], root_quat=qpos[:, 3:7], joint_pos=qpos[:, 7:], object_name='',
+        object_shape={}, object_pos=np.zeros((frames, 3)), object_quat=np.tile([1.0, 0, 0, 0], (frames, 1)),
+        contact=np.zeros((frames, 0), bool), contact_bodies=(),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def planted() -> InteractionClip:
+    return on_the_spot(raised_arms(), OnTheSpot(lead=0.3, hold=0.3, slow=1.5))
+
+
+@pytest.fixture(scope='module')
+def solved(planted):
+    return tracking.solve(planted)
+
+
+def test_planted_motion_keeps_its_feet_and_its_balance(planted):
+    solver, home = BodySolver(scene()), default_qpos()
+    assert planted.num_frames == pytest.approx(100 * (0.3 + 1.5 * planted_part() + 0.3), abs=3)
+    for qpos in planted.qpos()[::10, :36]:
+        for foot in (0, 1):
+            position, quat = solver.foot_pose(qpos, foot)
+            np.testing.assert_allclose(position[:2], solver.foot_pose(home, foot)[0][:2], atol=1e-3)
+            assert position[2] == pytest.approx(robot.FOOT_SOLE_OFFSET, abs=1e-3)
+            assert np.degrees(np.arccos(np.clip(rotation.to_matrix(quat)[2, 2], -1, 1))) < 0.5
+        centre = solver.centre_of_mass(qpos)
+        assert -0.03 < centre[0] < 0.1
+        assert abs(centre[1]) < 0.03
+
+
+def planted_part() -> float:
+    return raised_arms().duration
+
+
+def test_a_part_outside_the_clip_is_refused():
+    with pytest.raises(ValueError, match='within the clip'):
+        on_the_spot(raised_arms(), OnTheSpot(start=0.2, end=9.0))
+
+
+def test_foot_load_of_a_step():
+    feet = np.zeros((50, 2, 3))
+    feet[:, :, 2] = robot.FOOT_SOLE_OFFSET
+    feet[20:40, 1, 2] += 0.05
+    load = tracking.foot_load(feet)
+    assert (load[:, 0] == 1).all()
+    assert load[30, 1] == 0
+    assert load[5, 1] == 1
+
+
+def test_feasible_motion_really_leads_from_frame_to_frame(solved, planted):
+    feasible, reference = solved
+    assert feasible.complete
+    assert feasible.history[-1]['joint'] < 0.01
+    clip = tracking.feasible_clip(planted, feasible)
+    assert clip.num_frames == len(reference.qpos)
+
+
+def test_a_motion_that_nothing_carries_is_refused(planted):
+    # Leaning 40 degrees over flat feet.
+    lean = np.tile([np.cos(0.35), 0, np.sin(0.35), 0], (planted.num_frames, 1))
+    tilted = dataclasses.replace(planted, root_quat=lean)
+    with pytest.raises(UserError, match='no feasible version'):
+        tracking.solve(tilted, passes=1)
+
+
+def make_env(clip: InteractionClip) -> HumanXEnv:
+    config = EnvConfig(
+        num_envs=3, residual=False, init=InitConfig(random_phase=False, disturb=False),
+        randomisation=RandomisationConfig(enabled=False),
+    )
+    return HumanXEnv(make_clip_set([clip]), config, mode='nep', groups=('policy',))
+
+
+def test_labels_do_not_depend_on_where_the_robot_stands(solved, planted):
+    feasible, _ = solved
+    env = make_env(tracking.feasible_clip(planted, feasible))
+    teacher = tracking.TrackingTeacher(env, [feasible])
+    qpos, qvel = env.sim.qpos.clone(), env.sim.qvel.clone()
+    yaw = 0.7
+    turned = rotation.multiply(rotation.from_yaw(yaw), qpos[1, 3:7].numpy().astype(float))
+    qpos[1, :2] = torch.tensor([2.0, -1.0])
+    qpos[1, 3:7] = torch.as_tensor(turned, dtype=qpos.dtype)
+    env.sim.set_state(qpos, qvel)
+    label = teacher.label(env)
+    torch.testing.assert_close(label[1], label[0], atol=2e-3, rtol=0)
+    env.close()
+
+
+def test_the_teacher_follows_the_motion_to_its_end(solved, planted):
+    feasible, _ = solved
+    env = make_env(tracking.feasible_clip(planted, feasible))
+    teacher = tracking.TrackingTeacher(env, [feasible])
+    env.reset(torch.arange(3), torch.zeros(3, dtype=torch.long))
+    for _ in range(env.clips.qpos.shape[0] - 2):
+        _, _, done, _ = env.step(teacher.label(env))
+        assert not done.any()
+    assert (env.snapshot().qpos[:, 7:36] - env.snapshot().ref_qpos[:, 7:36]).abs().max() < 0.05
+    env.close()
