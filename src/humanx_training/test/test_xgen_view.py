@@ -1,0 +1,98 @@
+"""The editor, and once through the browser: look, move a boundary, synthesise, check, save, reproduce."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from humanx_description.errors import UserError
+from humanx_description.skills import load_skill
+from humanx_training.clip import InteractionClip
+from humanx_training.xgen.plan import nominal
+from humanx_training.xgen.run import job_of, make, run
+from humanx_training.xgen.stage import Stage
+from humanx_training.xgen.view.editor import Editor
+
+sys.path.insert(0, str(Path(__file__).parent))
+from browser import Browser, chromium
+
+
+@pytest.fixture(scope='module')
+def clip_file(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('view') / 'set'
+    run('football', folder, clips=1, workers=1, progress=False)
+    return folder / 'clip_000.npz'
+
+
+def reproduced(skill_file: Path) -> InteractionClip:
+    job = job_of(load_skill(skill_file), str(skill_file), 0, skill_file.parent)
+    return make(job, nominal(job.recipe, job.spec), Stage(job.tools)).clip
+
+
+def test_an_edit_is_saved_with_the_skill_that_reproduces_it(clip_file):
+    editor = Editor(InteractionClip.load(clip_file), clip_file, 'football')
+    before = editor.clip.object_pos.copy()
+    editor.set_release_velocity((2.0, 0.5, 0.0))
+    strike = next(p.start for p in editor.clip.phases if p.kind == 'contact')
+    editor.place_object(editor.clip.object_pos[strike] + [0.0, 0.02, 0.0], strike)
+    assert editor.resynthesise().endswith('passes its check.')
+    assert np.allclose(editor.release_velocity()[:2], [2.0, 0.5], atol=0.02)
+    assert np.abs(editor.clip.object_pos - before).max() > 0.01
+    assert editor.reference is not None
+    assert editor.reference.shape == (editor.clip.num_frames, 36)
+    clip, skill = editor.save_copy(clip_file.parent / 'edited.npz')
+    assert np.allclose(reproduced(skill).object_pos, InteractionClip.load(clip).object_pos, atol=1e-9)
+    with pytest.raises(UserError, match='exists'):
+        editor.save_copy(clip_file.parent / 'edited.npz')
+
+
+def test_an_impossible_edit_leaves_the_clip(clip_file):
+    editor = Editor(InteractionClip.load(clip_file), clip_file, 'football')
+    shown = editor.clip
+    editor.place_object(shown.object_pos[0] + [0, 3.0, 0], 0)
+    assert editor.resynthesise().startswith('Not feasible')
+    assert editor.clip is shown
+    with pytest.raises(UserError, match='contact 7'):
+        editor.move_boundary(7, start=0.1)
+    with pytest.raises(UserError, match='after start'):
+        editor.move_boundary(0, start=2.0, end=1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(chromium() is None, reason='no Chromium is installed (apt-get install chromium)')
+def test_once_through_the_browser(clip_file, tmp_path):
+    command = [sys.executable, '-m', 'humanx.cli', 'clip', 'view', str(clip_file), '--port', '0']
+    server = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ, PYTHONUNBUFFERED='1')
+    )
+    try:
+        url = None
+        for line in server.stdout:
+            if found := re.match(r'(http://127\.0\.0\.1:\d+)$', line.strip()):
+                url = found.group(1)
+                break
+        assert url, 'the viewer did not say its address'
+        with Browser(url, tmp_path / 'profile') as page:
+            page.load_helpers()
+            page.wait("!!(window.hx && hx.leaf('Save copy'))")
+            page.wait("document.body.innerText.includes('touching:')")
+            assert page.run("!!document.querySelector('canvas')")
+            assert page.run("hx.set('0 start, s', '1.0')")
+            page.wait("document.body.innerText.includes('Contact 0 start moved to 1.00')")
+            assert page.run("hx.click('Synthesise again')")
+            page.wait("document.body.innerText.includes('passes its check')", 120)
+            assert page.run("hx.click('Check')")
+            page.wait("document.body.innerText.includes('The clip is good')")
+            assert page.run("hx.set('save as', 'by_browser.npz')")
+            page.run("hx.click('Save copy')")
+            page.wait("document.body.innerText.includes('Saved')")
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+    saved = InteractionClip.load(clip_file.parent / 'by_browser.npz')
+    again = reproduced(clip_file.parent / 'by_browser.yaml')
+    assert np.allclose(again.object_pos, saved.object_pos, atol=1e-9)
