@@ -31,9 +31,9 @@ MIN_FPS, MAX_FPS = 5.0, 1000.0
 class Phase:
     """What moves the object during frames ``start <= frame < end``.
 
-    ``contact``: the object is held or struck, at a fixed pose relative to ``anchor`` (a body, or ``palms``: the midpoint
-    of both palms); ``flight``: gravity, drag, bounces and rolling; ``rest``: it lies still; ``driven``: somebody else
-    moves it along a path (the opponent's fist).
+    ``contact``: the object is held or struck, at a fixed pose relative to ``anchor`` (a body, or ``palms``: the
+    midpoint of both palms); ``flight``: gravity, drag, bounces and rolling; ``rest``: it lies still; ``driven``:
+    somebody else moves it along a path (the opponent's fist).
     """
 
     kind: str

@@ -17,8 +17,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
     check = actions.add_parser(
         'check', help='say what is wrong with clips',
-        description='Say in sentences what is wrong: units, order, conventions, feet, limits, jumps, penetration, energy. '
-        'Status 0: all are good; 1: some are bad; 2: a file cannot be read.',
+        description='Say in sentences what is wrong: units, order, conventions, feet, limits, jumps, penetration, '
+        'energy. Status 0: all are good; 1: some are bad; 2: a file cannot be read.',
     )  # fmt: skip
     check.add_argument('clips', type=Path, nargs='+', help='clip files, HOI files, or folders of clips')
     check.add_argument('--json', action='store_true', help='print measures as JSON')
@@ -43,7 +43,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     convert.add_argument('source', type=Path, help='a clip, a HOI .npz or a G1 .npz (recognised by its fields)')
     convert.add_argument('target', type=Path)
     convert.add_argument('--to', choices=('clip', 'hoi', 'g1'), default='clip')
-    convert.add_argument('--object', metavar='SHAPE', help='where the file does not say: box:0.3,0.4,0.2, sphere:0.12, ...')
+    convert.add_argument('--object', metavar='SHAPE', help='where the file says none: box:0.3,0.4,0.2, sphere:0.12')
     convert.set_defaults(run=run_convert)
 
 
@@ -102,7 +102,7 @@ def run_convert(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_any(path: Path):  # noqa: ANN201
+def load_any(path: Path):
     """Return a clip from a clip file or a HOI file."""
     from humanx_training.clip import InteractionClip, load_npz
     from humanx_training.xgen.formats import import_hoi

@@ -1,9 +1,11 @@
-"""The model-based teacher: balance plans, feedback with delay, sampling, mirroring, interpolation, the expert's clock."""
+"""The model-based teacher: balance plans, feedback with delay, sampling, mirroring, interpolation, the expert's
+clock."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from humanx_description import robot
 from humanx_description.errors import UserError
 from humanx_description.scene import scene

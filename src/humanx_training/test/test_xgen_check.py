@@ -21,7 +21,7 @@ def stage():
     return Stage()
 
 
-@pytest.fixture()
+@pytest.fixture
 def clip():
     rest = default_qpos()
     shape = {'shape': 'sphere', 'size': [0.11], 'mass': 0.43, 'restitution': 0.7}

@@ -1,4 +1,5 @@
-"""Flights: energy, backward runs that arrive when played forward, bounces with the wanted restitution, rolling, drag."""
+"""Flights: energy, backward runs that arrive when played forward, bounces with the wanted restitution, rolling,
+drag."""
 
 import numpy as np
 import pytest

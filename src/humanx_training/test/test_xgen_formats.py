@@ -14,7 +14,7 @@ from humanx_training.xgen.formats import convert, export_hoi, import_g1_npz, imp
 from humanx_training.xgen.interleave import INTERLEAVED_NAMES, from_interleaved, to_interleaved
 
 sys.path.insert(0, str(Path(__file__).parent))
-from clips_for_tests import standing  # noqa: E402
+from clips_for_tests import standing
 
 BOX = data_dir() / 'g1_box' / 'sub3_largebox_003_mj_w_obj.npz'
 

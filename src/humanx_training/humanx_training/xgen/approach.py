@@ -23,9 +23,9 @@ _WALK_FPS = 50.0
 def approach(motion: RobotMotion, plan: ClipPlan, stage: Stage, config: GaitConfig | None = None) -> RobotMotion:
     """Return a walk, then ``motion`` moved so that its object lies at ``plan.start_place``.
 
-    ``start_place`` (2,) m is seen from the robot where it stands at first, x ahead. The robot approaches on the straight
-    line from there, so the object is picked up with that heading. Raises :class:`Infeasible` when the object is so near
-    that the robot would have to step back.
+    ``start_place`` (2,) m is seen from the robot where it stands at first, x ahead. The robot approaches on the
+    straight line from there, so the object is picked up with that heading. Raises :class:`Infeasible` when the object
+    is so near that the robot would have to step back.
     """
     assert plan.start_place is not None
     motion = at_origin(motion)

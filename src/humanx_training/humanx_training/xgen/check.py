@@ -86,7 +86,8 @@ def _check_conventions(clip: InteractionClip, report: Report) -> None:
             '(x, y, z, w); expected w first.'
         )
     elif np.median(np.abs(pos[:, 1])) > 0.5 and height < 0.35 and np.std(pos[:, 1]) < 0.3:
-        say(f'the pelvis is {height:.2f} m high and {np.median(pos[:, 1]):.2f} m along y; expected z up (this looks y-up).')
+        along_y = np.median(pos[:, 1])
+        say(f'the pelvis is {height:.2f} m high and {along_y:.2f} m along y; expected z up (this looks y-up).')
     elif up_w < 0.5:
         say(f'the pelvis is upright in only {up_w:.0%} of the frames; expected the base frame with z up.')
     excess = _excess(clip.joint_pos)
@@ -198,7 +199,8 @@ def _check_jumps(clip: InteractionClip, limits: Limits, report: Report) -> None:
         report.measures['joint_jump'] = float(second.max())
         if second.max() > limits.joint_step:
             report.problems.append(
-                f'{robot.JOINT_NAMES[joint]} jumps by {second.max():.2f} rad in a frame at {(frame + 1) / clip.fps:.2f} s; '
+                f'{robot.JOINT_NAMES[joint]} jumps by {second.max():.2f} rad in a frame at '
+                f'{(frame + 1) / clip.fps:.2f} s; '
                 'expected a continuous motion.'
             )
         change = np.linalg.norm(np.diff(clip.root_pos, n=2, axis=0), axis=1) * clip.fps * min(1.0, clip.fps / 100.0)
@@ -213,7 +215,8 @@ def _check_jumps(clip: InteractionClip, limits: Limits, report: Report) -> None:
     report.measures['root_turn_rate'] = float(turn.max())
     if turn.max() > 25.0:
         report.problems.append(
-            f'the pelvis turns at {turn.max():.0f} rad/s at {turn.argmax() / clip.fps:.2f} s; expected a continuous motion.'
+            f'the pelvis turns at {turn.max():.0f} rad/s at {turn.argmax() / clip.fps:.2f} s; expected a continuous '
+            f'motion.'
         )
 
 
@@ -308,7 +311,8 @@ def _check_flight(
         before, after = energy[end - 3], energy[start + 2]
         if after > before + 0.05 * max(before, 2.0):
             report.problems.append(
-                f'the object leaves a bounce at {start / clip.fps:.2f} s with {after / before - 1:.0%} more energy than it '
+                f'the object leaves a bounce at {start / clip.fps:.2f} s with {after / before - 1:.0%} more energy '
+                f'than it '
                 'had; expected less.'
             )
 

@@ -41,7 +41,8 @@ def run_run(args: argparse.Namespace) -> int:
         progress=not args.quiet,
     )  # fmt: skip
     seconds = manifest['seconds']['total']
-    print(f'{len(manifest["clips"])} clips of {manifest["skill"]} in {args.out}, all pass the check, in {seconds:.0f} s.')
+    count = len(manifest['clips'])
+    print(f'{count} clips of {manifest["skill"]} in {args.out}, all pass the check, in {seconds:.0f} s.')
     if manifest['draws_refused']:
         print(f'{manifest["draws_refused"]} draws were not feasible and drawn again:')
         for reason, count in sorted(manifest['refusals'].items(), key=lambda item: -item[1]):

@@ -1,10 +1,10 @@
 """Non-contact phases: an object that nobody touches, simulated in MuJoCo.
 
 After release the object is played forward. Before contact it is played backward in time: velocity reversed, drag and
-rolling resistance with their sign inverted, a bounce with the inverse of its restitution (the paper, section III: inverted
-damping). A backward run is only a first guess, since friction in a bounce cannot be inverted; the start velocity that it
-gives is then corrected by playing *forward* until the object arrives where it must (:func:`arrive`). So every path that
-leaves this module is one that MuJoCo plays forward.
+rolling resistance with their sign inverted, a bounce with the inverse of its restitution (the paper, section III:
+inverted damping). A backward run is only a first guess, since friction in a bounce cannot be inverted; the start
+velocity that it gives is then corrected by playing *forward* until the object arrives where it must (:func:`arrive`).
+So every path that leaves this module is one that MuJoCo plays forward.
 
 Positions in m, velocities in m/s in the world, angular velocities in rad/s in the world, quaternions w first.
 """
@@ -109,8 +109,8 @@ class World:
         """Advance by up to a time step; return the seconds that passed.
 
         The step before a bounce is shortened to end half a step above the floor. Otherwise the rebound would depend on
-        where between two steps the ball happens to touch (by 3 % of its speed), and no start velocity could be found that
-        arrives at a given point.
+        where between two steps the ball happens to touch (by 3 % of its speed), and no start velocity could be found
+        that arrives at a given point.
         """
         if self._drag:
             apply_drag(model, data, self._drag)
@@ -141,8 +141,8 @@ def arrive(
 ) -> Arrival:
     """Return the forward-played path of ``frames`` samples whose last lies at ``end.pos``.
 
-    Without ``start_pos`` the start comes from the backward run from ``end`` (so it also arrives with ``end.vel``, as far
-    as bounces allow); with it, the object leaves ``start_pos`` and its velocity is whatever gets it there in time.
+    Without ``start_pos`` the start comes from the backward run from ``end`` (so it also arrives with ``end.vel``, as
+    far as bounces allow); with it, the object leaves ``start_pos`` and its velocity is whatever gets it there in time.
     ``guess`` (3,) is a first start velocity. ``rolling`` keeps the start on the floor, rolling without slip. The start
     velocity is found by Gauss-Newton on the arrival point (derivatives by differences of forward runs).
     """
@@ -155,7 +155,8 @@ def arrive(
         start = BodyState(np.asarray(start_pos, float), end.quat, np.asarray(guess, float), np.zeros(3))
     radius = world.spec.bounding_radius()
     axes = [0, 1] if rolling else [0, 1, 2]
-    # The unknowns: the start velocity, and the start position where nobody gave one (a bounce can make the arrival height
+    # The unknowns: the start velocity, and the start position where nobody gave one (a bounce can make the arrival
+    # height
     # insensitive to the velocity; the smallest change of both, 1 m against 1 m/s, solves it).
     free = [*axes] if start_pos is not None else [*axes, *(3 + a for a in axes)]
     if rolling:

@@ -1,11 +1,11 @@
 """Refinement of the robot's pose while it holds an object: force closure, surface distance, no penetration.
 
 The differentiable force-closure estimator of Liu et al. 2021 ("Synthesizing Diverse and Physically Stable Grasps with
-Arbitrary Hand Structures Using Differentiable Force Closure Estimator", eq. 5-8): with contact points x_i on the object's
-surface and inward normals c_i, all pressing equally hard, ``E_fc = |G c|`` where ``G = [I ...; [x_i]x ...]`` maps the forces
-to force and torque; with ``E_dis = sum |d(x_i)|`` and ``E_pen = sum max(0, -d)``. Here x_i is the point of hand i that is
-nearest to the object, and the unknowns are the joints of the arms (or of a leg). Each frame is a few Gauss-Newton steps with
-analytic Jacobians, started from the frame before, so that the correction is smooth in time.
+Arbitrary Hand Structures Using Differentiable Force Closure Estimator", eq. 5-8): with contact points x_i on the
+object's surface and inward normals c_i, all pressing equally hard, ``E_fc = |G c|`` where ``G = [I ...; [x_i]x ...]``
+maps the forces to force and torque; with ``E_dis = sum |d(x_i)|`` and ``E_pen = sum max(0, -d)``. Here x_i is the point
+of hand i that is nearest to the object, and the unknowns are the joints of the arms (or of a leg). Each frame is a few
+Gauss-Newton steps with analytic Jacobians, started from the frame before, so that the correction is smooth in time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from humanx_training import rotation
 from humanx_training.xgen.contact_path import spread
 from humanx_training.xgen.stage import Stage
 from humanx_training.xgen.surface import Surface
-
 
 CLOSING = 8  # frames at each end of a hold in which the hands close or open
 _WATCHED = 0.03  # m: spheres nearer than this could enter the object within one step
@@ -64,7 +63,9 @@ def closure_residual(points: np.ndarray, normals: np.ndarray, radius: float) -> 
 class Refiner:
     """Refines the joints of the limbs that touch one object."""
 
-    def __init__(self, stage: Stage, surface: Surface, limbs: tuple[slice, ...], weights: Weights | None = None) -> None:
+    def __init__(
+        self, stage: Stage, surface: Surface, limbs: tuple[slice, ...], weights: Weights | None = None
+    ) -> None:
         self._stage, self._surface = stage, surface
         self._weights = weights or Weights()
         self._joints = np.concatenate([np.arange(29)[s] for s in limbs])
@@ -121,7 +122,8 @@ class Refiner:
         quat: np.ndarray,
         contacts: tuple[int, ...],
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return residuals (M,) with Jacobian (M, J), and weighted distances (K,) that must not be negative with theirs."""
+        """Return residuals (M,) with Jacobian (M, J), and weighted distances (K,) that must not be negative with
+        theirs."""
         model, spheres, w = self._stage.model, self._stage.spheres, self._weights
         full = np.concatenate([qpos[:7], q])
         centres = self._stage.sphere_centres(full)
@@ -198,7 +200,8 @@ def _bounded_step(
     low: np.ndarray,
     high: np.ndarray,
 ) -> np.ndarray:
-    """Return the Gauss-Newton step between ``low`` and ``high`` (J,) that keeps ``outside + outside_jacobian step >= 0``.
+    """Return the Gauss-Newton step between ``low`` and ``high`` (J,) that keeps ``outside + outside_jacobian step >=
+    0``.
 
     An active-set method: joints at a limit are held and the rest solved again (clipping alone would stall: the solution
     keeps asking for the joint that cannot move), and a sphere that would enter the object is put on its surface.
@@ -252,9 +255,11 @@ def refine(
             last = refiner.frame(qpos[t], last, pos[t], quat[t], contacts[t], 10)[joints] - qpos[t, 7:][joints]
         correction[t] = last
     correction = _fade(correction, held, blend)
-    # Hands on their way to or from the object must not pass through it. Each frame is solved alone, so what they give way
+    # Hands on their way to or from the object must not pass through it. Each frame is solved alone, so what they give
+    # way
     # is spread over the neighbouring frames, and what is then left is solved again.
-    # The first and last frames of a contact count as such ways: hands close around a caught object and open for a throw.
+    # The first and last frames of a contact count as such ways: hands close around a caught object and open for a
+    # throw.
     loose = ~held
     for edge in np.flatnonzero(np.diff(held.astype(int))) + 1:
         loose[max(0, edge - CLOSING) : edge + CLOSING] = True

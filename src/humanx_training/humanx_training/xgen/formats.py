@@ -1,4 +1,5 @@
-"""Other projects' clip files: the public HumanX release's HOI ``.npz`` (both ways) and the G1 ``.npz`` with an object."""
+"""Other projects' clip files: the public HumanX release's HOI ``.npz`` (both ways) and the G1 ``.npz`` with an
+object."""
 
 from __future__ import annotations
 
@@ -141,10 +142,14 @@ def convert(source: Path, target: Path, to: str, shape: dict | None = None) -> N
         clip = import_hoi(source)
     elif 'object_pos_w' in fields and 'joint_pos' in fields:
         if shape is None:
-            raise UserError(f'{source}: does not say how large its object is; expected --object, such as box:0.3,0.3,0.3.')
+            raise UserError(
+                f'{source}: does not say how large its object is; expected --object, such as box:0.3,0.3,0.3.'
+            )
         clip = import_g1_npz(source, shape)
     else:
-        raise UserError(f'{source}: is no known clip format; expected a clip, a HOI file or a G1 npz with object_pos_w.')
+        raise UserError(
+            f'{source}: is no known clip format; expected a clip, a HOI file or a G1 npz with object_pos_w.'
+        )
     if to == 'clip':
         clip.save(target)
     elif to == 'hoi':
@@ -165,7 +170,8 @@ def grounded_motion(motion: RobotMotion, recipe: Recipe) -> RobotMotion:
     stop = motion.num_frames if source.end is None else round(source.end * motion.fps) + 1
     if not 0 <= start < stop <= motion.num_frames:
         raise UserError(
-            f'{source.file}: lasts {motion.duration:.2f} s; expected the source interval {source.start} to {source.end} s '
+            f'{source.file}: lasts {motion.duration:.2f} s; expected the source interval {source.start} to '
+            f'{source.end} s '
             'inside it.'
         )
     return plant(motion, start, stop, recipe.stance)

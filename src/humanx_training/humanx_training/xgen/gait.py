@@ -1,8 +1,8 @@
 """A walk from one standing place to another: footsteps, the centre of mass by the inverted pendulum, whole-body pose.
 
-The centre of mass follows the linear inverted pendulum whose zero-moment point stays under the standing foot:
-``c - (h / g) c'' = z``, solved over the whole walk at once as a two-point boundary problem (Kajita et al. 2003 solve the
-same equation by preview). Feet swing on smooth arcs with level soles. The reference can therefore be followed without
+The centre of mass follows the linear inverted pendulum whose zero-moment point stays under the standing foot: ``c - (h
+/ g) c'' = z``, solved over the whole walk at once as a two-point boundary problem (Kajita et al. 2003 solve the same
+equation by preview). Feet swing on smooth arcs with level soles. The reference can therefore be followed without
 toppling, and its feet neither slide nor sink.
 """
 
@@ -77,8 +77,8 @@ def walk(
 ) -> tuple[Pose, np.ndarray]:
     """Return the poses of a walk from ``standing`` (one frame) to ``goal`` and which feet stand (T, 2).
 
-    The robot ends in the same posture, moved to the goal: the last pose is ``standing`` there. The first step swings the
-    foot on the side that it turns to.
+    The robot ends in the same posture, moved to the goal: the last pose is ``standing`` there. The first step swings
+    the foot on the side that it turns to.
     """
     config = config or GaitConfig()
     kin.update(standing)

@@ -14,7 +14,8 @@ _WAIST = ('waist_yaw', 'waist_roll', 'waist_pitch')
 
 
 def _breadth_first() -> tuple[str, ...]:
-    """Return the 29 names level by level down the kinematic tree: left leg, right leg, waist; the arms below the waist."""
+    """Return the 29 names level by level down the kinematic tree: left leg, right leg, waist; the arms below the
+    waist."""
     out: list[str] = []
     for depth in range(10):
         for side in ('left', 'right'):

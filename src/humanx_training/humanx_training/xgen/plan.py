@@ -69,7 +69,8 @@ def draw(recipe: Recipe, spec: ObjectSpec, rng: np.random.Generator, spares: tup
     scale = float(rng.uniform(*ranges.path_scale))
     draws = {
         'size': size, 'arrival_speed': arrival.speed, 'arrival_azimuth_deg': arrival.azimuth_deg,
-        'arrival_fall_deg': arrival.fall_deg, 'release_speed_factor': factor, 'release_azimuth_deg': release.azimuth_deg,
+        'arrival_fall_deg': arrival.fall_deg,
+        'release_speed_factor': factor, 'release_azimuth_deg': release.azimuth_deg,
         'target_shift': shift, 'offset': list(offset), 'path_scale': scale, 'start_place': place,
         'object': chosen.shape,
     }

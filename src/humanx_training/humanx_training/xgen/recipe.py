@@ -1,4 +1,5 @@
-"""The ``xgen`` section of a skill file: from which motion, with which contacts, flights and variations clips are made."""
+"""The ``xgen`` section of a skill file: from which motion, with which contacts, flights and variations clips are
+made."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ Range = tuple[float, float]
 class Source:
     """A piece of a motion file or video. ``file`` is relative to the data folder unless absolute.
 
-    ``start`` and ``end`` (s) cut it; ``reverse`` plays it backward (a pass becomes a catch); ``back`` plays it forward and
-    then backward (a shot becomes a feint). ``hold`` (s) is how long the last pose is kept.
+    ``start`` and ``end`` (s) cut it; ``reverse`` plays it backward (a pass becomes a catch); ``back`` plays it forward
+    and then backward (a shot becomes a feint). ``hold`` (s) is how long the last pose is kept.
     """
 
     file: str
@@ -30,18 +31,20 @@ class Source:
 
     def __post_init__(self) -> None:
         if self.start < 0 or (self.end is not None and self.end <= self.start):
-            raise ValueError(f'start {self.start} and end {self.end} do not make an interval; expected 0 <= start < end.')
+            raise ValueError(
+                f'start {self.start} and end {self.end} do not make an interval; expected 0 <= start < end.'
+            )
 
 
 @dataclass(frozen=True)
 class ContactSpec:
     """One contact phase, in seconds of the source (all pieces in a row, before stance is added).
 
-    ``hold``: the object keeps its pose relative to ``anchor`` from ``start`` to ``end`` (``None``: to the end of the clip).
-    ``strike``: ``anchor`` hits it once, at its highest speed between ``start`` and ``end``, for ``duration`` seconds.
-    ``bodies`` touch it and are refined (default: both hands for ``palms``, else the anchor). ``offset`` (m, anchor frame) is
-    the object's place; without it the object is put where it just touches. ``upright`` keeps the object level: it and the
-    ``offset`` follow the heading of the anchor only (x ahead, z up).
+    ``hold``: the object keeps its pose relative to ``anchor`` from ``start`` to ``end`` (``None``: to the end of the
+    clip). ``strike``: ``anchor`` hits it once, at its highest speed between ``start`` and ``end``, for ``duration``
+    seconds. ``bodies`` touch it and are refined (default: both hands for ``palms``, else the anchor). ``offset`` (m,
+    anchor frame) is the object's place; without it the object is put where it just touches. ``upright`` keeps the
+    object level: it and the ``offset`` follow the heading of the anchor only (x ahead, z up).
     """
 
     anchor: str
@@ -66,9 +69,10 @@ class ContactSpec:
 class Arrival:
     """How the object comes to the first contact.
 
-    ``rest``: it lies (on the floor with ``on_floor``) or is held out to the robot where the contact begins. ``flight`` and
-    ``roll``: it arrives at ``speed`` (m/s) from the side that the robot faces (a strike: from where it strikes to), turned by
-    ``azimuth_deg``, falling at ``fall_deg`` below the horizontal, after ``duration`` s under way; before that it is held.
+    ``rest``: it lies (on the floor with ``on_floor``) or is held out to the robot where the contact begins. ``flight``
+    and ``roll``: it arrives at ``speed`` (m/s) from the side that the robot faces (a strike: from where it strikes to),
+    turned by ``azimuth_deg``, falling at ``fall_deg`` below the horizontal, after ``duration`` s under way; before that
+    it is held.
     """
 
     kind: Literal['rest', 'flight', 'roll'] = 'rest'
@@ -83,11 +87,11 @@ class Arrival:
 class Release:
     """How the object leaves the last contact.
 
-    ``keep``: it does not. ``anchor``: with the velocity that the contact gave it. ``target``: through ``target`` (m; x ahead and y left
-    as the robot faces at the release, counted from the object (``from_release``) or the pelvis; z above the floor) with the
-    path's ``apex`` (m) or horizontal ``speed``. ``strike``: along the strike, at ``speed`` (default: what the impact gives),
-    turned by ``azimuth_deg`` and raised by ``rise_deg``. ``velocity``: with ``velocity`` (m/s; x ahead, y left, z up).
-    ``place``: it stays where it is put (``on_floor``).
+    ``keep``: it does not. ``anchor``: with the velocity that the contact gave it. ``target``: through ``target`` (m; x
+    ahead and y left as the robot faces at the release, counted from the object (``from_release``) or the pelvis; z
+    above the floor) with the path's ``apex`` (m) or horizontal ``speed``. ``strike``: along the strike, at ``speed``
+    (default: what the impact gives), turned by ``azimuth_deg`` and raised by ``rise_deg``. ``velocity``: with
+    ``velocity`` (m/s; x ahead, y left, z up). ``place``: it stays where it is put (``on_floor``).
     """
 
     kind: Literal['keep', 'anchor', 'target', 'strike', 'velocity', 'place'] = 'keep'
@@ -143,7 +147,8 @@ class Recipe:
     stance: float = 0.6  # s of statically balanced stance before and after
     join: float = 0.08  # s over which a catch or a throw is joined to the flight
     time_scale: float = 1.0  # plays the motion this much slower
-    still_wrists: bool = False  # wrists straight: for a tool in the hand of somebody whose wrists the source does not show
+    # Wrists straight: for a tool in the hand of somebody whose wrists the source does not show.
+    still_wrists: bool = False
     fps: float = 100.0
 
     def __post_init__(self) -> None:

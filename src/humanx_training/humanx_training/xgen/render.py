@@ -24,8 +24,9 @@ def frames(
         model = scene([*objects, *tools], visual=True)
         renderer = mujoco.Renderer(model, height=height, width=width)
     except (RuntimeError, mujoco.FatalError) as error:
-        raise UserError(f'no picture can be rendered ({error}); expected a working OpenGL: set MUJOCO_GL=egl or osmesa.') \
-            from None
+        raise UserError(
+            f'no picture can be rendered ({error}); expected a working OpenGL: set MUJOCO_GL=egl or osmesa.'
+        ) from None
     data = mujoco.MjData(model)
     camera = mujoco.MjvCamera()
     camera.azimuth, camera.elevation, camera.distance = 130.0, -18.0, 3.4
@@ -61,7 +62,8 @@ def to_mp4(clip: InteractionClip, path: Path, tools: tuple[ObjectSpec, ...] = ()
 def to_sheet(
     clip: InteractionClip, path: Path, tools: tuple[ObjectSpec, ...] = (), columns: int = 4, rows: int = 3
 ) -> None:
-    """Write a PNG of ``columns`` x ``rows`` pictures over the clip's time, each with its time and who touches the object."""
+    """Write a PNG of ``columns`` x ``rows`` pictures over the clip's time, each with its time and who touches the
+    object."""
     import cv2
 
     _check_target(path, '.png')

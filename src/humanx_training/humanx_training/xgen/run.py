@@ -77,7 +77,8 @@ def job_of(skill: Skill, where: str, seed: int, folder: Path) -> Job:
     for number, contact in enumerate(recipe.contacts):
         if contact.start > lasts or (contact.end is not None and contact.end > lasts + 0.1):
             raise UserError(
-                f'{where}: xgen: contacts[{number}] lasts from {contact.start} to {contact.end} s; expected it inside the '
+                f'{where}: xgen: contacts[{number}] lasts from {contact.start} to {contact.end} s; expected it '
+                f'inside the '
                 f'source motion of {lasts:.2f} s.'
             )
     provenance = {
@@ -144,7 +145,8 @@ def _work(job: Job, index: int) -> Made:
         made.measures = result.clip.provenance['measures']
         return made
     raise UserError(
-        f'{job.provenance["skill_file"]}: xgen: no feasible clip in {MAX_DRAWS} draws for number {index}; the last refusal: '
+        f'{job.provenance["skill_file"]}: xgen: no feasible clip in {MAX_DRAWS} draws for number {index}; the last '
+        f'refusal: '
         f'{made.refused[-1]}'
     )
 

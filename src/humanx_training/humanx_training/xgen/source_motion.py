@@ -45,7 +45,8 @@ def human_motion(recipe: Recipe, fps: float = 50.0) -> HumanMotion:
         end = motion.duration if source.end is None else source.end
         if end > motion.duration + 0.05 or source.start >= motion.duration:
             raise UserError(
-                f'{path}: lasts {motion.duration:.2f} s; expected the source interval {source.start} to {end} s inside it.'
+                f'{path}: lasts {motion.duration:.2f} s; expected the source interval {source.start} to {end} s '
+                f'inside it.'
             )
         motion = motion.cut(round(source.start * motion.fps), round(end * motion.fps) + 1)
         motion = resample_human(motion, fps)[0]
@@ -54,7 +55,8 @@ def human_motion(recipe: Recipe, fps: float = 50.0) -> HumanMotion:
         if source.back:
             motion = _stacked([motion, _reversed(motion).cut(1, motion.num_frames)])
         if source.hold > 0:
-            motion = _take(motion, np.r_[np.arange(motion.num_frames), [motion.num_frames - 1] * round(source.hold * fps)])
+            last = motion.num_frames - 1
+            motion = _take(motion, np.r_[np.arange(motion.num_frames), [last] * round(source.hold * fps)])
         pieces.append(motion)
     motion = pieces[0]
     for piece in pieces[1:]:

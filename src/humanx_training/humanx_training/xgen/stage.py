@@ -1,7 +1,7 @@
 """The robot as synthesis sees it: where its bodies, palms and tools are, and how far they are from an object.
 
-The robot is a set of spheres, five along the axis of each of its collision capsules; distances to an object are those of
-the spheres to the object's surface. Everything is positions (m), quaternions w first, world frame.
+The robot is a set of spheres, five along the axis of each of its collision capsules; distances to an object are those
+of the spheres to the object's surface. Everything is positions (m), quaternions w first, world frame.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Stage:
         """
         if name != PALMS and name not in SITES and name not in self.body_names:
             raise UserError(
-                f'anchor is {name!r}; expected {PALMS}, left_palm, right_palm, a tool {list(self.tools)} or a body of the '
+                f'anchor is {name!r}; expected {PALMS}, left_palm, right_palm, a tool {list(self.tools)} or a body '
+                f'of the '
                 f'robot such as {", ".join(HAND_BODIES)}, right_ankle_roll_link.'
             )
         frames = len(qpos)

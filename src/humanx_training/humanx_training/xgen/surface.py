@@ -1,8 +1,8 @@
 """Signed distance to the surface of an object, with its gradient: what contact and penetration are measured by.
 
-Points are given in the object's frame (m). The distance is positive outside. Exact for sphere, box, cylinder; a shuttlecock
-is the sphere and the capsule of its scene; a mesh is its convex hull (as in the scene), where the distance outside is that
-to the nearest face's plane: exact on and below the surface, a lower bound away from edges.
+Points are given in the object's frame (m). The distance is positive outside. Exact for sphere, box, cylinder; a
+shuttlecock is the sphere and the capsule of its scene; a mesh is its convex hull (as in the scene), where the distance
+outside is that to the nearest face's plane: exact on and below the surface, a lower bound away from edges.
 """
 
 from __future__ import annotations

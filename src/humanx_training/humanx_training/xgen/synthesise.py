@@ -55,7 +55,8 @@ def synthesise(
     """Make one clip; ``motion`` at the clip's frame rate. Raises :class:`Infeasible` with the reason.
 
     Steps: pose of the object in each contact phase relative to its anchor; lead-in long enough for the arrival; flights
-    before, between and after; contact paths joined to the flights' velocities; arms refined under force closure; labels.
+    before, between and after; contact paths joined to the flights' velocities; arms refined under force closure;
+    labels.
     """
     stage = stage or Stage(tools)
     surface = Surface.of(plan.spec)
@@ -307,7 +308,8 @@ def _release_velocity(
     base = np.array([*(point[:2] if release.from_release else robot_then[:2]), 0.0])
     target = base + rotation.rotate(turn, np.array(release.target))
     try:
-        velocity = launch_velocity(point, target, apex=release.apex, speed=release.speed and release.speed * plan.release_factor)
+        speed = release.speed and release.speed * plan.release_factor
+        velocity = launch_velocity(point, target, apex=release.apex, speed=speed)
     except ValueError as error:
         raise Infeasible(str(error)) from None
     if plan.spec.drag_length > 0:
@@ -318,7 +320,8 @@ def _release_velocity(
 
 
 def _refine(
-    stage: Stage, surface: Surface, qpos: np.ndarray, pos: np.ndarray, quat: np.ndarray, intervals: list[Interval], fps: float
+    stage: Stage, surface: Surface, qpos: np.ndarray, pos: np.ndarray, quat: np.ndarray, intervals: list[Interval],
+    fps: float,
 ) -> Refined | None:  # fmt: skip
     contacts: list[tuple[int, ...]] = [() for _ in range(len(qpos))]
     limbs: list[slice] = []

@@ -94,7 +94,8 @@ class Editor:
         return rotation.rotate_inverse(rotation.from_yaw(rotation.yaw(self.clip.root_quat[end - 1])), world)
 
     def resynthesise(self) -> str:
-        """Make the clip again from the edited recipe; return what happened in a sentence (the clip stays if it cannot)."""
+        """Make the clip again from the edited recipe; return what happened in a sentence (the clip stays if it
+        cannot)."""
         job = self.job
         try:
             made = make(job, nominal(job.recipe, job.spec), self.stage)

@@ -84,7 +84,7 @@ class View:
         make.on_click(lambda _: self._guard(self._make))
 
     # Actions -------------------------------------------------------------------------------------
-    def _guard(self, action, *args) -> None:  # noqa: ANN001, ANN002
+    def _guard(self, action, *args) -> None:
         with self._lock:
             try:
                 action(*args)
