@@ -3,8 +3,9 @@
     python benchmarks/bench_retarget.py --json out/bench_retarget.json
     python benchmarks/bench_retarget.py data/smpl/*.npz data/ballplay/*.pt
 
-Without arguments: all SMPL motions of the data folder (``$HUMANX_DATA``). `before` is per-frame IK (mink) on the scaled
-keypoints with the feet's targets already planted; `after` the whole-trajectory refinement with stances and transitions.
+Without arguments: all SMPL motions of the data folder (``$HUMANX_DATA``). `plain` is per-frame IK (mink) on the scaled
+keypoints; `before` the same with the feet's targets planted; `after` the whole-trajectory refinement, with the stances
+and the ways into and out of them.
 One process, one thread; `real time` is seconds of motion per second of CPU, for everything from the person's joints to
 the robot's motion. Status 1 if a bound is not met after refinement.
 """
@@ -24,7 +25,7 @@ from humanx_description.errors import UserError
 from humanx_description.paths import data_dir
 from humanx_training.xgen.extract.detect import extract
 from humanx_training.xgen.retarget.metrics import measure, support_margin
-from humanx_training.xgen.retarget.pipeline import retarget
+from humanx_training.xgen.retarget.pipeline import plain_ik, retarget
 
 # Field of the measures, heading, bound after refinement (None: shown only).
 COLUMNS = (
@@ -54,6 +55,7 @@ def bench(path: Path) -> dict:
         'seconds': round(human.duration, 3),
         'real_time': round(human.duration / seconds, 3),
         'solves': result.report.solves,
+        'plain': measure(*plain_ik(human)).as_dict(),
         'before': measure(result.unrefined, result.plan.targets).as_dict(),
         'after': measure(motion, result.plan.targets).as_dict(),
         'support_margin_m': round(min(support_margin(motion, 0), support_margin(motion, motion.num_frames - 1)), 4),
@@ -77,7 +79,7 @@ def failures(row: dict) -> list[str]:
 def print_table(rows: list[dict]) -> None:
     """Print one line per motion and stage, and the worst of each column."""
     print(f'{"motion":28s} {"":6s} ' + ' '.join(f'{head:>8s}' for _, head, _ in COLUMNS) + '  x real time')
-    for stage in ('before', 'after'):
+    for stage in ('plain', 'before', 'after'):
         for row in rows:
             cells = ' '.join(f'{row[stage][name]:8.2f}' for name, _, _ in COLUMNS)
             print(f'{row["motion"][:28]:28s} {stage:6s} {cells}  {row["real_time"] if stage == "after" else "":>6}')

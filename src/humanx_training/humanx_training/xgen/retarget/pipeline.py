@@ -13,9 +13,17 @@ from humanx_training.xgen.human_motion import CapturedObject, HumanMotion
 from humanx_training.xgen.retarget import limits
 from humanx_training.xgen.retarget.footing import FootingRule, detect_stance
 from humanx_training.xgen.retarget.ik import frame_by_frame
-from humanx_training.xgen.retarget.keypoints import Targets, build_targets, resample_human
+from humanx_training.xgen.retarget.keypoints import SIDES, Targets, build_targets, resample_human
 from humanx_training.xgen.retarget.kinematics import Kinematics, Pose
-from humanx_training.xgen.retarget.plan import FROZEN, Plan, extend, place_feet, trim_unreachable
+from humanx_training.xgen.retarget.plan import (
+    ANKLE_ABOVE_SOLE,
+    FROZEN,
+    FootPlan,
+    Plan,
+    extend,
+    place_feet,
+    trim_unreachable,
+)
 from humanx_training.xgen.retarget.refine import RefineConfig, RefineReport, refine
 from humanx_training.xgen.retarget.stance import balanced_stance
 from humanx_training.xgen.robot_motion import RobotMotion
@@ -53,7 +61,7 @@ class RetargetResult:
     """The motion and what came before the refinement, for comparison."""
 
     motion: RobotMotion
-    unrefined: RobotMotion  # per-frame IK alone, without stances
+    unrefined: RobotMotion  # per-frame IK on planted feet, without stances
     plan: Plan
     report: RefineReport
 
@@ -86,15 +94,38 @@ def retarget(human: HumanMotion, config: RetargetConfig = RetargetConfig()) -> R
         report = RefineReport(report.solves + more.solves, more.last_step, report.cost + more.cost)
     offset = targets.pelvis_pos[0] - home
     motion_out = _assemble(plan, poses, config, human, motion, targets, offset, keep, report.solves)
-    unrefined = RobotMotion(
+    unrefined = _clip_only(solved, stance, targets, config)
+    return RetargetResult(motion=motion_out, unrefined=unrefined, plan=plan, report=report)
+
+
+def plain_ik(human: HumanMotion, config: RetargetConfig = RetargetConfig()) -> tuple[RobotMotion, Targets]:
+    """Return what per-frame IK makes of the scaled keypoints alone, and its targets: the benchmark's starting point.
+
+    Nothing is planted: the feet follow the person's ankles and soles. The lowest standing sole is put on the floor.
+    """
+    stance = detect_stance(human, config.footing)
+    motion, nearest = resample_human(human, config.fps)
+    stance = stance[nearest]
+    kin = Kinematics()
+    targets = build_targets(motion, kin)
+    ankles = np.stack([targets.points[f'{side}_ankle'] for side in SIDES], axis=1)
+    height = np.median(ankles[stance][:, 2]) if stance.any() else ankles[..., 2].min()
+    shift = np.tile([0.0, 0.0, ANKLE_ABOVE_SOLE - height], (len(targets), 1))
+    targets.shift(shift)
+    feet = FootPlan(planted=stance, pos=ankles + shift[:, None], mat=targets.foot_mat)
+    poses = frame_by_frame(kin, targets, feet, config.fps)
+    return _clip_only(poses, stance, targets, config), targets
+
+
+def _clip_only(poses: Pose, stance: np.ndarray, targets: Targets, config: RetargetConfig) -> RobotMotion:
+    return RobotMotion(
         fps=config.fps,
-        root_pos=solved.pos,
-        root_quat=rot.continuous(rot.mat_to_quat(solved.mat)),
-        joint_pos=solved.joints,
+        root_pos=poses.pos,
+        root_quat=rot.continuous(rot.mat_to_quat(poses.mat)),
+        joint_pos=poses.joints,
         foot_contact=stance,
         scale=targets.scale,
     )
-    return RetargetResult(motion=motion_out, unrefined=unrefined, plan=plan, report=report)
 
 
 def _standing_part(stance: np.ndarray) -> slice:

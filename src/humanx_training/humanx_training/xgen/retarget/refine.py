@@ -35,7 +35,7 @@ class RefineConfig:
     stop: float = 1e-4  # rad or m, largest step at which a phase is done
     trust: float = 0.3  # rad or m, largest step of one iteration
     damping: float = 1.0
-    gain: float = 3e-3  # share of the cost; a step that gains less is the last of its phase
+    gain: float = 1.5e-3  # share of the cost; a step that gains less is the last of its phase
     balance: bool = True
     tolerances: Tolerances = field(default_factory=Tolerances)
 
@@ -83,10 +83,12 @@ def _descend(problem: _Problem, pose: Pose, count: int, config: RefineConfig, re
                 break
             continue
         gain = (eq.cost - new.cost) / eq.cost
+        # After a rejected step the damping is high and the next step small: that is no sign of having arrived.
+        cautious = damping > config.damping
         pose, eq, damping = trial, new, max(damping / 5, 0.1)
         report.cost.append(eq.cost)
         report.last_step = float(np.abs(step).max())
-        if report.last_step < config.stop or gain < config.gain:
+        if not cautious and (report.last_step < config.stop or gain < config.gain):
             break
     return pose
 

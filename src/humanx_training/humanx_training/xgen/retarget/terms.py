@@ -51,7 +51,7 @@ class Tolerances:
     wrist_acc: float = 600.0
     root_acc: float = 8.0
     root_rot_acc: float = 60.0
-    joint_vel: float = 0.5
+    joint_vel: float = 0.15
     balance: float = 0.02
     balance_reach: float = 0.10  # m; further outside the support, the cost is linear
     collision: float = 0.001
