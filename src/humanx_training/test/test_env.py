@@ -109,8 +109,7 @@ def test_product_reward_is_the_product_of_its_groups() -> None:
         wanted = wanted * torch.exp(-weight * errors[name])
     for name in ('torque', 'action_rate', 'joint_pos_limit', 'feet_orientation', 'feet_slip', 'feet_heading', 'waist',
                  'hip_yaw', 'joint_vel_limit', 'torque_limit'):
-        setattr_config = dataclasses.replace(env.rewards.config, **{name: 0.0})
-        env.rewards.config = setattr_config
+        env.rewards.config = dataclasses.replace(env.rewards.config, **{name: 0.0})
     reward, _ = env.rewards(s, _zero(env), _zero(env), none, 1.0, 0)
     torch.testing.assert_close(reward, wanted, rtol=1e-4, atol=1e-6)
 
