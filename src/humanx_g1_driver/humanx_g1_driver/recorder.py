@@ -95,8 +95,9 @@ class Recorder(Node):
         self._writer.add_topic(SESSION_TOPIC, 'std_msgs/msg/String', qos(latched=True, depth=1))
         self._note_session()
         # A message's time of arrival is taken by the middleware's threads; this one, which writes, can wait.
-        if raise_threads(values['realtime_priority']) == '':
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
+        raise_threads(values['realtime_priority'])
+        os.sched_setscheduler(0, policy, parameter)
         self._asked: set[str] = set()
         self.create_timer(1.0, self._ask_parameters)
 

@@ -140,7 +140,7 @@ class Trials:
             return 'recorder' in self._operator.get_node_names() and (bag / f'{bag.name}.mcap').is_file()
 
         try:
-            self._wait(ready, 20.0, 'the recorder to come up')
+            self._wait(ready, _START_S, 'the recorder to come up')
             self._pause(1.0)  # its subscriptions are matched, its first look at the parameters is over
         except BaseException:
             recorder.kill()
@@ -195,7 +195,7 @@ class Trials:
     def _finish(self, recorder: subprocess.Popen) -> None:
         recorder.send_signal(signal.SIGINT)
         try:
-            output, _ = recorder.communicate(timeout=20.0)
+            output, _ = recorder.communicate(timeout=60.0)
         except subprocess.TimeoutExpired:
             recorder.kill()
             output, _ = recorder.communicate()
