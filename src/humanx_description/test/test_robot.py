@@ -40,3 +40,10 @@ def test_joint_table_imports_neither_mujoco_nor_torch():
         'bad = {"mujoco", "torch"} & set(sys.modules); sys.exit(str(bad) if bad else 0)'
     )
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
+
+
+def test_targets_may_press_a_joint_at_its_stop_only_softly():
+    press = robot.KP * (robot.TARGET_UPPER - robot.JOINT_UPPER) / robot.EFFORT_LIMIT
+    assert press.max() < 0.365
+    roll = robot.JOINT_INDEX['left_ankle_roll_joint']
+    assert robot.TARGET_UPPER[roll] - robot.JOINT_UPPER[roll] == 0.5

@@ -45,7 +45,7 @@ MIN_STIFFNESS = 1e-3  # N m/rad: below, a joint's torque cannot be limited by mo
 
 
 class Clamps:
-    """Joint limits, rate and torque, applied in this order; all by moving the target position."""
+    """Joint range (with its margin for servo targets), rate and torque, applied in this order; all by moving the target position."""
 
     def __init__(self, max_rate: float, period_s: float) -> None:
         """``max_rate``: times the rated joint velocity."""
@@ -67,8 +67,8 @@ class Clamps:
         """
         wanted, low, high, target = self._wanted, self._low, self._high, command.q
         wanted[:] = target
-        np.maximum(target, robot.JOINT_LOWER, out=target)
-        np.minimum(target, robot.JOINT_UPPER, out=target)
+        np.maximum(target, robot.TARGET_LOWER, out=target)
+        np.minimum(target, robot.TARGET_UPPER, out=target)
         np.subtract(self._last, self._step, out=low)
         np.add(self._last, self._step, out=high)
         np.maximum(target, low, out=target)

@@ -112,4 +112,4 @@ class TargetGate:
 
 
 def _within_limits(position: np.ndarray) -> np.ndarray:
-    return np.minimum(np.maximum(position, robot.JOINT_LOWER), robot.JOINT_UPPER)
+    return np.minimum(np.maximum(position, robot.TARGET_LOWER), robot.TARGET_UPPER)

@@ -86,7 +86,7 @@ def run_trial(
             pushed = True
         if step % every == 0:
             targets = controller.step(_measure(*states[0], rng, noise)).copy()
-        commands.append(np.clip(targets, robot.JOINT_LOWER, robot.JOINT_UPPER))
+        commands.append(np.clip(targets, robot.TARGET_LOWER, robot.TARGET_UPPER))
         data.ctrl[:] = commands.popleft()
         mujoco.mj_step(model, data)
         if step % every == 0 and _fallen(data.qpos):

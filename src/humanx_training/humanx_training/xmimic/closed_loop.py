@@ -224,8 +224,8 @@ class _Batch:
             last = np.where(bad[:, None], 0.0, action).astype(np.float64)
             self._push(now)
             targets = ob.joint_targets(last, meta.default_joint_pos, meta.action_scale)
-            # As the driver does: targets beyond a joint's range are clamped.
-            sim.step(np.clip(targets, robot.JOINT_LOWER, robot.JOINT_UPPER), self.substeps)
+            # As the driver does: targets far beyond a joint's range are clamped.
+            sim.step(np.clip(targets, robot.TARGET_LOWER, robot.TARGET_UPPER), self.substeps)
             # Who lies on the floor stays there: save the time.
             b.finite &= (b.qpos[:, 2] > _FALLEN_HEIGHT) & ~broken
             if not b.finite.any():

@@ -88,6 +88,7 @@ class HumanXEnv(VecEnv):
         self.default_joints = tensor(robot.DEFAULT_JOINT_POS)
         self.action_scale = tensor(robot.ACTION_SCALE)
         self.joint_lower, self.joint_upper = tensor(robot.JOINT_LOWER), tensor(robot.JOINT_UPPER)
+        self.target_lower, self.target_upper = tensor(robot.TARGET_LOWER), tensor(robot.TARGET_UPPER)
         self.torque_to_target = tensor(robot.EFFORT_LIMIT / robot.KP)
         names = self.clips.bodies
         self.key = list(range(len(robot.KEY_BODIES)))
@@ -180,7 +181,7 @@ class HumanXEnv(VecEnv):
         raw = actions.to(self.device).clamp(-limit, limit)
         canonical = self.canonical(raw)
         target = torch.clamp(ob.joint_targets(canonical, self.default_joints, self.action_scale),
-                             self.joint_lower, self.joint_upper)  # fmt: skip
+                             self.target_lower, self.target_upper)  # fmt: skip
         r = self.cfg.randomisation
         if r.enabled and r.torque_noise > 0:
             noise = 2 * torch.rand(target.shape, generator=self.generator, device=self.device) - 1

@@ -140,7 +140,7 @@ class TrackingTeacher:
         quat = env.sim.xquat[:, self._feet].cpu().numpy().astype(float)
         qpos, qvel = self._into_reference(frame, qpos, qvel, pos, quat)
         default, scale = env.default_joints.cpu().numpy(), env.action_scale.cpu().numpy()
-        previous = np.clip(default + scale * env.action.cpu().numpy(), robot.JOINT_LOWER, robot.JOINT_UPPER)
+        previous = np.clip(default + scale * env.action.cpu().numpy(), robot.TARGET_LOWER, robot.TARGET_UPPER)
         targets = self._law(frame, qpos, qvel, previous)
         action = np.clip((targets - default) / scale, -_LABEL_LIMIT, _LABEL_LIMIT)
         return torch.as_tensor(action, dtype=torch.float32, device=env.device)
