@@ -20,6 +20,7 @@ from humanx_g1_driver.trial_report import driver_timing
 from humanx_g1_driver.trial_types import NEVER_RAN, TrialError, TrialOptions, TrialResult
 
 _START_S = 180.0  # for the graph to come up on a very busy machine
+_CALL_S = 30.0  # for the driver to answer a call
 _STAND_S = 30.0  # from the gantry to standing free
 _SETTLE_S = 1.0  # standing free before RUN
 _AFTER_S = 1.0  # standing after RUN
@@ -97,7 +98,7 @@ class Trials:
         from humanx_msgs.msg import DriverStatus
         from humanx_msgs.srv import ResetSim
 
-        self._operator.call('damp')
+        self._operator.call('damp', _CALL_S)
         self._wait(lambda: self._operator.driver.state == DriverStatus.DAMP, 5.0, 'the driver to damp')
         before = self._truth.episode
         deadline = time.monotonic() + 5.0
@@ -168,7 +169,7 @@ class Trials:
         limit = self._skill.scenario.duration_s + (self._options.balls - 1) * _BALL_S
         self._wait(lambda: self._over() or operator.driver.state != DriverStatus.RUN, 2.0 * limit + 5.0)
         if operator.driver.state == DriverStatus.RUN:
-            operator.call('stand')
+            operator.call('stand', _CALL_S)
         self._pause(_AFTER_S)
         return ''
 
@@ -176,7 +177,7 @@ class Trials:
         """Ask until the driver agrees, for ten seconds: right after a reset it may not have settled."""
         deadline = time.monotonic() + 10.0
         while True:
-            agreed, sentence = self._operator.call(action)
+            agreed, sentence = self._operator.call(action, _CALL_S)
             if agreed:
                 reached = self._wait(lambda: self._operator.driver.state == state, 5.0)
                 return reached, '' if reached else self._operator.driver.reason
