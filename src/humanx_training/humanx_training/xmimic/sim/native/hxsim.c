@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -272,11 +273,20 @@ void hx_destroy(HxPool *p) {
   free(p);
 }
 
+/* MuJoCo's own handler appends to MUJOCO_LOG.TXT in the working folder. Divergence is reported by `finite`; anything
+ * else is said a few times. */
+static void quiet_warning(const char *message) {
+  static atomic_int said;
+  if (!strstr(message, "Nan, Inf or huge value") && atomic_fetch_add(&said, 1) < 5)
+    fprintf(stderr, "MuJoCo warning: %s\n", message);
+}
+
 /* Returns NULL when out of memory or threads. */
 HxPool *hx_create(const mjModel *base, const HxBuffers *buffers, int threads) {
   HxPool *p = calloc(1, sizeof(HxPool));
   if (!p) return NULL;
   p->b = *buffers;
+  if (!mju_user_warning) mju_user_warning = quiet_warning;
   pthread_mutex_init(&p->lock, NULL);
   pthread_cond_init(&p->start, NULL);
   pthread_cond_init(&p->done, NULL);
