@@ -98,8 +98,8 @@ EFFORT_LIMIT = _column([row[1].effort for row in _ROWS])
 VELOCITY_LIMIT = _column([row[1].velocity for row in _ROWS])
 KP = _column([row[1].armature * NATURAL_FREQUENCY**2 for row in _ROWS])
 KD = _column([2 * DAMPING_RATIO * row[1].armature * NATURAL_FREQUENCY for row in _ROWS])
-# Servo targets may lie this far beyond a joint's range: a position servo gives torque in proportion to the distance, so a
-# target at the limit leaves a joint near its limit without any (the ankle's roll, 0.26 rad, balances the robot on one
+# Servo targets may lie this far beyond a joint's range: a position servo gives torque in proportion to the distance, so
+# a target at the limit leaves a joint near its limit without any (the ankle's roll, 0.26 rad, balances the robot on one
 # foot). A joint at its stop is pressed with no more than 36 % of its motor's effort.
 TARGET_MARGIN = _column([min(0.5, 0.36 * e / k) for e, k in zip(EFFORT_LIMIT, KP)])  # rad
 TARGET_LOWER = _column([low - m for low, m in zip(JOINT_LOWER, TARGET_MARGIN)])

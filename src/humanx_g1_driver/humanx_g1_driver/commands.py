@@ -45,7 +45,10 @@ MIN_STIFFNESS = 1e-3  # N m/rad: below, a joint's torque cannot be limited by mo
 
 
 class Clamps:
-    """Joint range (with its margin for servo targets), rate and torque, applied in this order; all by moving the target position."""
+    """Joint range (with its margin for servo targets), rate and torque, applied in this order.
+
+    All by moving the target position.
+    """
 
     def __init__(self, max_rate: float, period_s: float) -> None:
         """``max_rate``: times the rated joint velocity."""

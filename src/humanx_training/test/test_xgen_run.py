@@ -52,7 +52,8 @@ def test_a_kick_sends_the_ball_back_where_it_came_from(kicks):
 def test_clips_differ_and_the_seed_repeats_them(kicks, tmp_path):
     folder, manifest = kicks
     assert json.loads((folder / 'manifest.json').read_text()) == manifest
-    speeds = [InteractionClip.load(folder / c['file']).provenance['draws'].get('arrival_speed') for c in manifest['clips']]
+    clips = [InteractionClip.load(folder / entry['file']) for entry in manifest['clips']]
+    speeds = [clip.provenance['draws'].get('arrival_speed') for clip in clips]
     assert speeds[1] != speeds[2]
     skill = load_skill('football')
     job = job_of(skill, 'football.yaml', 5, tmp_path)
