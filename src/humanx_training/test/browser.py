@@ -46,7 +46,7 @@ class Browser:
         assert binary is not None
         self._process = subprocess.Popen(
             [binary, '--headless=new', '--no-sandbox', '--disable-gpu', '--enable-unsafe-swiftshader',
-             '--no-first-run', '--disable-background-networking', '--remote-debugging-port=0',
+             '--no-first-run', '--window-size=480,640', '--disable-background-networking', '--remote-debugging-port=0',
              f'--user-data-dir={profile}', url],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
@@ -77,6 +77,8 @@ class Browser:
 
     def run(self, script: str):
         """Return the JSON value of a JavaScript expression."""
+        # The helpers go with every call: a page that was not loaded yet has lost them.
+        script = f'{_HELPERS};\n{script}'
         self._count += 1
         self._socket.send(json.dumps({
             'id': self._count, 'method': 'Runtime.evaluate', 'params': {'expression': script, 'returnByValue': True},
@@ -94,9 +96,6 @@ class Browser:
                 return
             time.sleep(0.2)
         raise TimeoutError(f'{script!r} stayed false; the page says: {self.run("document.body.innerText")!r}')
-
-    def load_helpers(self) -> None:
-        self.run(_HELPERS)
 
     def __enter__(self) -> Browser:
         return self

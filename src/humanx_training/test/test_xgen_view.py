@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,12 @@ def clip_file(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp('view') / 'set'
     run('football', folder, clips=1, workers=1, progress=False)
     return folder / 'clip_000.npz'
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
 
 
 def reproduced(skill_file: Path) -> InteractionClip:
@@ -65,7 +72,7 @@ def test_an_impossible_edit_leaves_the_clip(clip_file):
 @pytest.mark.slow
 @pytest.mark.skipif(chromium() is None, reason='no Chromium is installed (apt-get install chromium)')
 def test_once_through_the_browser(clip_file, tmp_path):
-    command = [sys.executable, '-m', 'humanx.cli', 'clip', 'view', str(clip_file), '--port', '0']
+    command = [sys.executable, '-m', 'humanx.cli', 'clip', 'view', str(clip_file), '--port', str(free_port())]
     server = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ, PYTHONUNBUFFERED='1')
     )
@@ -77,7 +84,6 @@ def test_once_through_the_browser(clip_file, tmp_path):
                 break
         assert url, 'the viewer did not say its address'
         with Browser(url, tmp_path / 'profile') as page:
-            page.load_helpers()
             page.wait("!!(window.hx && hx.leaf('Save copy'))")
             page.wait("document.body.innerText.includes('touching:')")
             assert page.run("!!document.querySelector('canvas')")
