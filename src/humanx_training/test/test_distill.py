@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+
 from humanx_description.errors import UserError
 from humanx_policy import observation as ob
 from humanx_training.xmimic.batch_policy import OnnxPolicy

@@ -20,6 +20,7 @@ from humanx_training.xmimic.mpc.linearise import state_error
 from humanx_training.xmimic.mpc.lqr import ERROR_LIMIT
 
 _COMMAND_LIMIT = 1.0  # rad
+_STRAYED = np.array([0.2, 0.2, 0.15, 0.5, 0.5, 0.7])  # m, rad, of the pelvis
 HALF_STANCE = 0.1185  # m, a foot from the middle of the default stance
 
 
@@ -64,7 +65,11 @@ def turn_back(yaw: np.ndarray, vector: np.ndarray) -> np.ndarray:
 
 
 class KickExpert:
-    """Labels for N environments; it keeps each one's place in the kick."""
+    """Labels for N environments; it keeps each one's place in the kick.
+
+    ``strayed`` (N,) says after each label whose robot is beyond what linear feedback can bring back: labels from there
+    on teach nothing.
+    """
 
     def __init__(self, bank: Bank, num_envs: int, rule: KickRule | None = None) -> None:
         self.bank, self.rule = bank, rule or KickRule()
@@ -73,6 +78,7 @@ class KickExpert:
         self.left_footed = np.zeros(num_envs, bool)
         self.frame = np.full(num_envs, float(self.last))
         self.ball_y = np.full(num_envs, -0.15)
+        self.strayed = np.zeros(num_envs, bool)
 
     def reset(self, mask: np.ndarray) -> None:
         """Begin waiting in the environments of ``mask`` (N,)."""
@@ -149,10 +155,11 @@ class KickExpert:
         ref_qpos = mix(bank.qpos, frame)
         ref_qpos[:, 3:7] /= np.linalg.norm(ref_qpos[:, 3:7], axis=1, keepdims=True)
         error = state_error(qpos, qvel, ref_qpos, mix(bank.qvel, frame))
+        self.strayed = (np.abs(error[:, :6]) > _STRAYED).any(1)
         error = np.clip(error, -ERROR_LIMIT, ERROR_LIMIT)
         late = np.clip(command - mix(bank.target, before), -_COMMAND_LIMIT, _COMMAND_LIMIT)
         state = np.concatenate([error, late], 1).astype(np.float32)[..., None]
         gain = np.where(weight > 0.5, high, low)
         push = (bank.gain[gain, frame] @ state)[..., 0]
         target = mix(bank.target, frame) + push
-        return np.clip(target, robot.JOINT_LOWER - 0.5, robot.JOINT_UPPER + 0.5)
+        return np.clip(target, robot.TARGET_LOWER, robot.TARGET_UPPER)

@@ -47,14 +47,14 @@ class KickRanges:
     payload: float = 0.04  # relative, body masses
     trunk_shift: float = 0.015  # m, centre of mass of the trunk
     max_delay: int = 3  # physics steps between command and effect
-    push: float = 0.2  # m/s
+    push: float = 0.15  # m/s
     push_every: tuple[float, float] = (2.0, 6.0)  # s
-    gyro: float = 0.05  # rad/s (normal)
-    gravity: float = 0.015
-    encoder: float = 0.004  # rad
-    encoder_rate: float = 0.15  # rad/s
-    encoder_bias: float = 0.006  # rad, per episode
-    ball_noise: float = 0.006  # m
+    gyro: float = 0.02  # rad/s (normal)
+    gravity: float = 0.005
+    encoder: float = 0.001  # rad
+    encoder_rate: float = 0.05  # rad/s
+    encoder_bias: float = 0.004  # rad, per episode
+    ball_noise: float = 0.004  # m
     loss: tuple[float, float] = (0.0, 0.15)  # share of frames lost, per episode
     burst: tuple[int, int] = (1, 10)  # frames
     mocap_delay: tuple[int, int] = (0, 2)  # control steps
@@ -203,6 +203,7 @@ class KickEnv:
         self._touch_time[ids] = self._last_touch[ids] = np.nan
         self._leave[ids] = np.nan
         self.expert.reset(mask)
+        self.expert.strayed[mask] = False
         self.history.reset(mask)
         self._mocap[:, ids] = self._mocap_frame()[ids]
 
@@ -263,7 +264,7 @@ class KickEnv:
         self.time += CONTROL_PERIOD
         self._record()
         tilt = 1 - 2 * (b.qpos[:, 4] ** 2 + b.qpos[:, 5] ** 2)
-        self._fallen |= (b.qpos[:, 2] < 0.5) | (tilt < 0.7) | ~b.finite
+        self._fallen |= (b.qpos[:, 2] < 0.5) | (tilt < 0.7) | ~b.finite | self.expert.strayed
         done = self._fallen | (self.time >= self.end)
         self.finished = [self._outcome(i) for i in np.flatnonzero(done)]
         self.reset(done)
