@@ -23,7 +23,7 @@ class Mlp:
 
     ``action = W_n f(... f(W_1 clip((obs - mean) / std) + b_1) ...) + b_n``; every ``W`` (out, in)
     as torch keeps it, ``b`` (out,). ``obs_mean`` and ``obs_std`` (O,) or None; ``obs_clip`` limits
-    the normalised observation.
+    the normalised observation, ``action_lower`` and ``action_upper`` (A,), given together, the action.
     """
 
     layers: Sequence[tuple[np.ndarray, np.ndarray]]
@@ -31,6 +31,8 @@ class Mlp:
     obs_mean: np.ndarray | None = None
     obs_std: np.ndarray | None = None
     obs_clip: float | None = None
+    action_lower: np.ndarray | None = None
+    action_upper: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -80,10 +82,13 @@ def build_graph(mlp: Mlp) -> bytes:
     last = len(mlp.layers) - 1
     for index, (weight, bias) in enumerate(mlp.layers):
         inputs = [value, constant(f'weight_{index}', weight), constant(f'bias_{index}', bias)]
-        output = model_file.OUTPUT if index == last else f'linear_{index}'
+        output = model_file.OUTPUT if index == last and mlp.action_lower is None else f'linear_{index}'
         value = add('Gemm', inputs, output, transB=1)
         if index != last:
             value = add(mlp.activation.capitalize(), [value], f'hidden_{index}')
+    if mlp.action_lower is not None:
+        value = add('Max', [value, constant('action_lower', np.atleast_2d(mlp.action_lower))], 'raised')
+        add('Min', [value, constant('action_upper', np.atleast_2d(mlp.action_upper))], model_file.OUTPUT)
     shapes = [mlp.layers[0][0].shape[1], mlp.layers[-1][0].shape[0]]
     tensors = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width])

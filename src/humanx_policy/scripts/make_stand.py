@@ -40,6 +40,7 @@ SUBSTEPS = round(CONTROL_PERIOD / TIMESTEP)
 DELAY = 8  # substeps between a measurement and its torque: half the state's period, transport, motor
 DISCOUNT = 0.998
 J = robot.NUM_JOINTS
+_RANGE = (robot.JOINT_LOWER, robot.JOINT_UPPER)
 TERMS = (
     ob.TermSpec('base_ang_vel', 3, history=ob.HISTORY),
     ob.TermSpec('projected_gravity', 3, history=ob.HISTORY),
@@ -290,7 +291,10 @@ def design(model: mujoco.MjModel, eq: Equilibrium, action_cost: float) -> Mlp:
         measured[..., 0:3], measured[..., 3:6], measured[..., 6 : 6 + J], measured[..., 6 + J :],
         acted,
     )  # fmt: skip
-    return Mlp([(np.concatenate([part.reshape(J, -1) for part in parts], axis=1), bias)])
+    weights = np.concatenate([part.reshape(J, -1) for part in parts], axis=1)
+    # A linear law has no limits of its own: noise must not ask a joint for more than its range.
+    lower, upper = ((limit - robot.DEFAULT_JOINT_POS) / robot.ACTION_SCALE for limit in _RANGE)
+    return Mlp([(weights, bias)], action_lower=lower, action_upper=upper)
 
 
 def riccati_with_cross(a: np.ndarray, b: np.ndarray, q: np.ndarray, r: float, rate: float, n: int) -> np.ndarray:
