@@ -83,8 +83,11 @@ def run_trials(options: TrialOptions, say: Callable[[str], None] = print) -> dic
     return summary(options, trials.results, started.isoformat(timespec='seconds'))
 
 
-def _refuse_other_driver(discovery_s: float = 2.5) -> None:
-    """Raise :class:`UserError` if a driver is in this ROS domain already: a trial must never start somebody's robot."""
+def _refuse_other_driver(discovery_s: float = 4.0) -> None:
+    """Raise :class:`UserError` if a driver is in this ROS domain already: a trial must never start somebody's robot.
+
+    Discovery repeats its announcements every 3 s, should the first ones get lost.
+    """
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
