@@ -119,7 +119,6 @@ class TrackingTeacher:
             for f in feasible
         ]
         self._law = Feedback(*(np.concatenate([getattr(law, n) for law in laws]) for n in _FIELDS))
-        # The command before a clip's first frame is its own, not the previous clip's last.
         clips = env.clips
         if len(self._law) != len(clips.qpos):
             raise UserError('teacher: its motions are not as long as the clips; expected the feasible clips.')
@@ -160,18 +159,12 @@ class TrackingTeacher:
         # In flight no foot tells: keep what the last planted foot said.
         self._offset[planted, 2] = turn[planted]
         yaw = self._offset[:, 2]
-        self._offset[planted, :2] = (centre - _turn(yaw, wanted))[planted]
+        self._offset[planted, :2] = (centre - turn_back(-yaw, wanted))[planted]
         qpos, qvel = qpos.copy(), qvel.copy()
         qpos[:, :2] = turn_back(yaw, qpos[:, :2] - self._offset[:, :2])
         qpos[:, 3:7] = rotation.multiply(rotation.from_yaw(-yaw), qpos[:, 3:7])
         qvel[:, :2] = turn_back(yaw, qvel[:, :2])
         return qpos, qvel
-
-
-def _turn(yaw: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    x, y = vector[:, 0], vector[:, 1]
-    return np.stack([cos * x - sin * y, sin * x + cos * y], 1)
 
 
 _FIELDS = ('qpos', 'qvel', 'target', 'gain')
