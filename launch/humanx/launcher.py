@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from humanx.graph import NAMESPACE, NodeSpec, Value, config_dir
+from humanx_description import interrupts
 
 _PR_SET_PDEATHSIG = 1
 _COLOURS = (36, 33, 32, 35, 34, 31, 96, 93)
@@ -87,6 +88,7 @@ class Launcher:
         def in_child() -> None:
             # Should this launcher be killed, the kernel stops the node: nothing may be left driving a robot.
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+            interrupts.hold()
             if os.getppid() != parent:
                 os._exit(1)
 

@@ -14,6 +14,7 @@ from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from humanx.graph import NAMESPACE
+from humanx_description import interrupts
 from humanx_description.errors import UserError
 from humanx_msgs.msg import DriverStatus, PolicyStatus, SimTruth
 
@@ -156,9 +157,11 @@ def describe(status: DriverStatus | None) -> str:
 def main(args: list[str] | None = None) -> None:
     """Start the robot once, as ``humanx up --go`` asks: for simulated robots."""
     rclpy.init(args=args)
-    operator = Operator()
+    operator = None
     status = 1
     try:
+        interrupts.release()
+        operator = Operator()
         success, sentence = start_robot(operator)
         print(sentence, flush=True)
         status = 0 if success else 1
@@ -167,7 +170,8 @@ def main(args: list[str] | None = None) -> None:
     except (KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
         status = 0
     finally:
-        operator.close()
+        if operator is not None:
+            operator.close()
         rclpy.try_shutdown()
     sys.exit(status)
 

@@ -21,6 +21,7 @@ from humanx.launcher import Launcher, command, yaml_value
 STAYS = """
     import pathlib, signal, sys, time
     signal.signal(signal.SIGINT, lambda *_: (print('bye', flush=True), sys.exit(0)))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     print('up', flush=True)
     pathlib.Path(__file__).with_suffix('.up').touch()
     time.sleep(60)

@@ -86,6 +86,19 @@ def test_ctrl_c_stops_everything(up):
     assert '[humanx] SIGINT: stopping' in graph.lines
 
 
+@pytest.mark.parametrize('later', [0.0, 0.7])
+def test_ctrl_c_while_the_nodes_are_still_starting_is_no_failure(up, later):
+    graph = up()
+    deadline = time.monotonic() + 60
+    while len(graph.children()) < 5:  # the nodes; what they start themselves comes later
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    time.sleep(later)
+    graph.process.send_signal(signal.SIGINT)
+    assert graph.end() == 0, graph.lines
+    assert not any('Traceback' in line for line in graph.lines), graph.lines
+
+
 @pytest.mark.parametrize('module', ['humanx_policy.node', 'humanx_g1_driver.node'])
 def test_a_killed_node_ends_the_graph_with_status_1(up, module):
     graph = up()

@@ -4,7 +4,6 @@
 """
 
 import json
-import signal
 import socket
 import sys
 import threading
@@ -13,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from humanx_description import interrupts
 from humanx_description.errors import UserError
 from humanx_g1_driver import link as wire_link
 from humanx_g1_driver.limits import SafetyLimits
@@ -99,8 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     descriptor, text = arguments if arguments is not None else sys.argv[1:]
     # Ctrl-C goes to the whole group; the node decides when to stop. A SIGTERM straight to this process is the same as
     # losing the node: it must not leave the robot without damping at once.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    interrupts.ignore()
     link = Link(socket.socket(fileno=int(descriptor)))
     config = ControlConfig.from_json(text)
     # Everything slow comes first: a process that loads its libraries under SCHED_FIFO holds up the robot's other loops.

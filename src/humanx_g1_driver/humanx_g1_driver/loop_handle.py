@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from humanx_description import interrupts
 from humanx_description.errors import UserError
 from humanx_g1_driver import link as wire_link
 from humanx_g1_driver.control_process import ControlConfig
@@ -35,6 +36,7 @@ class ControlLoopProcess:
             [sys.executable, '-m', 'humanx_g1_driver.control_process', str(theirs.fileno()), config.to_json()],
             pass_fds=(theirs.fileno(),),
             env={**os.environ, 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'},
+            preexec_fn=interrupts.ignore,  # for the time before it can say so itself
         )
         theirs.close()
         try:

@@ -25,6 +25,7 @@ from rclpy.serialization import serialize_message
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
+from humanx_description import interrupts
 from humanx_description.errors import UserError
 from humanx_description.ros.parameters import Param, declare
 from humanx_description.ros.polling import PolledSubscription
@@ -190,6 +191,7 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    interrupts.release()
     recorder = None
     try:
         recorder = Recorder()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from humanx_description import interrupts
 from humanx_description.errors import UserError
 from humanx_description.skills import Skill
 from humanx_g1_driver.bag_judge import judge_bag
@@ -249,3 +250,4 @@ class Trials:
 def _stop_with_parent() -> None:
     """In the child: should this process be killed, the kernel interrupts the recorder, which then closes its bag."""
     ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
+    interrupts.hold()

@@ -1,6 +1,5 @@
 """The frame around a node: start, spin, clean stop, and an exit status that says what happened."""
 
-import contextlib
 import signal
 import sys
 import time
@@ -11,6 +10,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
+from humanx_description import interrupts
 from humanx_description.errors import UserError
 
 
@@ -29,22 +29,21 @@ def run_node(factory: Callable[[], Node], argv: Sequence[str] | None = None) -> 
     # rclpy handles SIGINT and SIGTERM by shutting the context down; both mean "stop", not "fail".
     node: Any = None
     try:
+        interrupts.release()
         node = factory()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-            try:
-                executor.spin()
-            except Exception:
-                # A signal may break whatever the executor is just doing: a wait on a context that has ended, or a
-                # message's conversion, into which Python raises KeyboardInterrupt.
-                if not _was_told_to_stop():
-                    raise
+        executor.spin()
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        # A signal may break whatever is just being done: an import, a wait on a context that has ended, or a
+        # message's conversion, into which Python raises KeyboardInterrupt.
+        if not _was_told_to_stop():
+            raise
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if node is not None:

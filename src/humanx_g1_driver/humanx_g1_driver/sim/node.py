@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 
+from humanx_description import interrupts
 from humanx_description.errors import UserError
 from humanx_g1_driver.realtime import ask_for_realtime, freeze_garbage
 from humanx_g1_driver.sdk import message_types
@@ -32,12 +33,18 @@ class _Stop:
         self.asked = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
+        interrupts.release()
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self.asked = True
 
     def __call__(self) -> bool:
         return self.asked
+
+
+def _in_child() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    interrupts.ignore()  # this process decides when to stop, and hangs up
 
 
 def main() -> int:
@@ -47,7 +54,7 @@ def main() -> int:
     child = subprocess.Popen(
         [sys.executable, '-m', 'humanx_g1_driver.sim.ros_side', str(theirs.fileno()), *sys.argv[1:]],
         pass_fds=(theirs.fileno(),),
-        preexec_fn=lambda: ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+        preexec_fn=_in_child,
     )
     theirs.close()
     transport = None
