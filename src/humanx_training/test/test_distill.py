@@ -48,7 +48,7 @@ class LinearEnv:
         return np.ones(self.n, bool)
 
 
-CONFIG = DistillConfig(minutes=1.0, hidden=(64,), steps=4, updates=25, batch=256, capacity=8_000, mix_iterations=2)
+CONFIG = DistillConfig(samples=20_000, hidden=(64,), steps=4, updates=25, batch=256, capacity=8_000, mix_iterations=2)
 
 
 def test_the_student_learns_the_teacher(tmp_path):

@@ -54,9 +54,10 @@ class LabelledEnv(Protocol):
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Settings of a distillation. ``minutes`` is the budget of wall time; the learning rate falls over it."""
+    """Settings of a distillation. ``samples`` is the budget; the learning rate falls over it, so that the result does
+    not depend on how fast or busy the machine is."""
 
-    minutes: float = 30.0
+    samples: int = 8_000_000
     hidden: tuple[int, ...] = (384, 256, 128)
     steps: int = 24  # control steps per iteration
     updates: int = 36  # gradient steps per iteration
@@ -69,7 +70,7 @@ class DistillConfig:
     action_noise: float = 0.1
     label_limit: float = 5.0  # labels are clipped to this many units of action
     seed: int = 1
-    report_s: float = 60.0
+    report_every: int = 20  # iterations
 
 
 class Student(nn.Module):
@@ -169,18 +170,16 @@ class Distillation:
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> Progress:
-        """Train until the budget of wall time is spent; return the progress."""
-        budget = 60.0 * self.config.minutes
-        before = self.progress.seconds
-        began = time.monotonic()
-        reported = before
-        while self.progress.seconds < budget:
-            self.iterate(self.progress.seconds / budget)
-            self.progress.seconds = before + time.monotonic() - began
-            if self.progress.seconds - reported > self.config.report_s or self.progress.seconds >= budget:
-                reported = self.progress.seconds
-                self.report()
-        return self.progress
+        """Train until the budget of samples is spent; return the progress."""
+        budget, progress = self.config.samples, self.progress
+        before, began, done = progress.seconds, time.monotonic(), progress.samples
+        while progress.samples < budget:
+            self.iterate(progress.samples / budget)
+            spent = time.monotonic() - began
+            progress.seconds = before + spent
+            if progress.iteration % self.config.report_every == 0 or progress.samples >= budget:
+                self.report(rate=(progress.samples - done) / spent)
+        return progress
 
     def iterate(self, spent: float) -> float:
         """Collect and learn once; ``spent`` is the share of the budget gone. Returns the imitation loss.
@@ -246,23 +245,24 @@ class Distillation:
                     self._own.append(outcome)
         return collected
 
-    def report(self) -> dict[str, float]:
-        """Add a row to the curve, save a checkpoint and the policy; keep the best apart."""
+    def report(self, rate: float = float('nan')) -> dict[str, float]:
+        """Add a row to the curve, save a checkpoint; keep the best apart. ``rate``: samples/s, for the time left."""
         launched = [o for o in self._own if o.launched]
         waiting = [o for o in self._own if not o.launched]
-        rate = float(np.mean([o.success for o in launched])) if launched else 0.0
+        success = float(np.mean([o.success for o in launched])) if launched else 0.0
         stand = float(np.mean([o.upright for o in waiting])) if waiting else 0.0
         row = {
             'minutes': round(self.progress.seconds / 60, 2), 'samples': self.progress.samples,
-            'loss': round(self._loss, 5), 'success': round(rate, 3), 'upright': round(
+            'loss': round(self._loss, 5), 'success': round(success, 3), 'upright': round(
                 float(np.mean([o.upright for o in launched])) if launched else 0.0, 3),
             'touched': round(float(np.mean([o.touched for o in launched])) if launched else 0.0, 3),
             'stands': round(stand, 3), 'trials': len(launched),
         }  # fmt: skip
         self.progress.curve.append(row)
-        _LOG.warning('%s', json.dumps(row))
+        left = (self.config.samples - self.progress.samples) / rate / 60 if rate > 0 else float('nan')
+        _LOG.warning('%s %.0f samples/s, %.0f minutes left', json.dumps(row), rate, left)
         self._save(self.folder / 'student.pt')
-        score = rate + 0.1 * stand
+        score = success + 0.1 * stand
         if len(launched) >= 100 and score > self.progress.best:
             self.progress.best = score
             self._save(self.folder / 'best.pt')

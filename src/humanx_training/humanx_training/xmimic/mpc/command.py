@@ -141,7 +141,7 @@ def run_student(args: argparse.Namespace) -> int:
     count, seed = args.envs or 384, 1 if args.seed is None else args.seed
     expert = KickExpert(bank, count, KickRule(rolling_rate=ball.rolling_rate))
     env = KickEnv(skill, expert, count, seed, ranges, threads=args.threads)
-    config = DistillConfig(minutes=args.minutes, seed=seed)
+    config = DistillConfig(samples=args.samples, seed=seed)
     progress = Distillation(env, config, out, resume=args.resume).run()
     best = out / 'best.pt'
     chosen = best if best.exists() else out / 'student.pt'
