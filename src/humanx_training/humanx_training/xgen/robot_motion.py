@@ -140,6 +140,11 @@ class RobotMotion:
         write_npz(Path(path), data)
 
 
+def is_robot_motion(path: Path) -> bool:
+    """Tell whether an ``.npz`` says of itself that it is a :class:`RobotMotion`."""
+    return str(read_npz(Path(path), 'an .npz file').get('format')) == 'humanx_robot_motion'
+
+
 def load_robot_motion(path: Path) -> RobotMotion:
     """Read a :class:`RobotMotion`; every fault is a :class:`UserError` that names file, field and expectation."""
     what = 'a RobotMotion .npz (made by `humanx xgen retarget`)'

@@ -21,12 +21,16 @@ from humanx_description.config import from_mapping
 from humanx_description.errors import UserError
 from humanx_description.scene import scene
 from humanx_description.skills import Skill, load_skill
-from humanx_training.xgen.robot_motion import load_robot_motion
+from humanx_training.clip import InteractionClip
+from humanx_training.xgen.robot_motion import is_robot_motion, load_robot_motion
+from humanx_training.xmimic.config import parse_overrides
+from humanx_training.xmimic.mpc.arrivals import Arrivals, arrivals_of, strike_frame
 from humanx_training.xmimic.mpc.bank import Bank, build_bank, load_bank
 from humanx_training.xmimic.mpc.inverse import BodySolver
 from humanx_training.xmimic.mpc.reference import AnchoredClip, KickStyle, anchor_clip, resample
 
 BANK = 'bank'
+ARRIVALS = 'arrivals.npz'
 REPORT = 'teacher.json'
 
 
@@ -53,6 +57,35 @@ def style_of(skill: Skill) -> KickStyle:
     return from_mapping(KickStyle, section(skill).style, f'skill {skill.name}: xmimic: mpc: style')
 
 
+def load_teacher_clips(paths: list[Path], style: KickStyle) -> tuple[AnchoredClip, Arrivals | None]:
+    """Return the body of the original clip, anchored at its planted foot, and how the ball comes in all clips.
+
+    ``paths``: the folder of a clip set (``humanx xgen run``) or its clips, the original first; or one robot motion
+    (``humanx xgen retarget``), which has no ball.
+    """
+    files = [f for path in paths for f in (sorted(path.glob('clip_*.npz')) if path.is_dir() else [path])]
+    if not files:
+        raise UserError(f'{paths[0]}: holds no clip_*.npz; expected the folder that humanx xgen run wrote.')
+    if len(files) == 1 and is_robot_motion(files[0]):
+        return load_motion(files[0], 0.01, style.contact), None
+    clips = [(file, InteractionClip.load(file)) for file in files]
+    return anchor_interaction(*clips[0], style), arrivals_of(clips)
+
+
+def anchor_interaction(path: Path, clip: InteractionClip, style: KickStyle) -> AnchoredClip:
+    """Return a clip's body on the style's clip time: what came long before the strike is left out."""
+    run_up = style.contact + style.strike_lead
+    strike = strike_frame(clip, path)
+    first = strike - round(run_up * clip.fps)
+    if first < 0:
+        raise UserError(
+            f'{path}: the strike comes after {strike / clip.fps:.2f} s; expected at least the {run_up:.2f} s that the '
+            'style takes for the run-up.'
+        )
+    qpos = resample(clip.root_pos[first:], clip.root_quat[first:], clip.joint_pos[first:], clip.fps, 0.01)
+    return anchor_clip(BodySolver(scene()), qpos, 0.01, style.contact)
+
+
 def load_motion(path: Path, dt: float, contact: float) -> AnchoredClip:
     """Return a robot motion file's person part, anchored at its planted foot."""
     motion = load_robot_motion(path)
@@ -75,21 +108,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_teacher(args: argparse.Namespace) -> int:
-    """Build the bank of a skill from the robot motion given by ``--clips``."""
+    """Build the bank of a skill from the clip set (or robot motion) given by ``--clips``."""
     skill = load_skill(args.skill)
     if skill.main_object is None:
         raise UserError(f'skill {skill.name}: its scenario names no object; expected the ball that is struck.')
-    if not args.clips or len(args.clips) != 1:
-        raise UserError('--clips: the model-based teacher takes one robot motion (from humanx xgen retarget).')
+    if not args.clips:
+        raise UserError('--clips is missing; expected the folder of a clip set (from humanx xgen run).')
     out: Path = args.out or Path('out') / f'{skill.name}_teacher'
     if (out / REPORT).exists() and not args.resume:
         raise UserError(f'{out}: holds a teacher already; give --resume to complete it or another --out.')
     style = style_of(skill)
     began = time.monotonic()
-    clip = load_motion(Path(args.clips[0]), 0.01, style.contact)
+    clip, arrivals = load_teacher_clips([Path(path) for path in args.clips], style)
+    out.mkdir(parents=True, exist_ok=True)
+    if arrivals is not None:
+        arrivals.save(out / ARRIVALS)
     bank = build_bank(scene(), clip, style, np.array(section(skill).ball_y), out / BANK)
     report = {
-        'skill': skill.name, 'motion': Path(args.clips[0]).name, 'style': dataclasses.asdict(style),
+        'skill': skill.name, 'clips': 1 if arrivals is None else len(arrivals), 'style': dataclasses.asdict(style),
         'ball_y': bank.ball_y.tolist(), 'seconds': round(time.monotonic() - began, 1),
         'deviation_from_clip': deviation(bank, clip, style),
     }  # fmt: skip
@@ -135,12 +171,16 @@ def run_student(args: argparse.Namespace) -> int:
     bank = load_bank(source / BANK, style_of(skill))
     out: Path = args.out or Path('out') / f'{skill.name}_student'
     torch.set_num_threads(1)  # physics and learning run side by side, see Distillation.iterate
-    ranges = from_mapping(KickRanges, section(skill).ranges, f'skill {skill.name}: xmimic: mpc: ranges')
+    changes = {**section(skill).ranges, **parse_overrides(args.set)}
+    ranges = from_mapping(KickRanges, changes, f'skill {skill.name}: xmimic: mpc: ranges')
     ball = skill.main_object
     assert ball is not None
     count, seed = args.envs or 384, 1 if args.seed is None else args.seed
     expert = KickExpert(bank, count, KickRule(rolling_rate=ball.rolling_rate))
-    env = KickEnv(skill, expert, count, seed, ranges, threads=args.threads)
+    arrivals = Arrivals.load(source / ARRIVALS) if (source / ARRIVALS).exists() else None
+    env = KickEnv(
+        skill, expert, count, seed, ranges, threads=args.threads, arrivals=arrivals, usual_y=style_of(skill).usual_y
+    )
     config = DistillConfig(samples=args.samples, seed=seed)
     progress = Distillation(env, config, out, resume=args.resume).run()
     best = out / 'best.pt'
@@ -148,7 +188,8 @@ def run_student(args: argparse.Namespace) -> int:
     target = out / f'{skill.name}.onnx'
     export_student(
         chosen, target, skill=skill.name, mode='mocap', object_roles=(ball.name,),
-        provenance={'teacher': source.name, 'ball_y': bank.ball_y.tolist(), 'envs': count},
+        provenance={'teacher': source.name, 'ball_y': bank.ball_y.tolist(), 'envs': count,
+                    'ranges': dataclasses.asdict(ranges)},
     )  # fmt: skip
     print(json.dumps(progress.curve[-1]))
     print(f'wrote {target}', file=sys.stderr)

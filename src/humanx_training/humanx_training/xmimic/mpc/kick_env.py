@@ -15,6 +15,7 @@ from humanx_description import robot
 from humanx_description.scene import default_qpos, scene
 from humanx_description.skills import Skill
 from humanx_policy import observation as ob
+from humanx_training.xmimic.mpc.arrivals import Arrivals
 from humanx_training.xmimic.mpc.expert import KickExpert
 from humanx_training.xmimic.sim import MujocoSimulator, SimSpec
 
@@ -33,10 +34,13 @@ class KickRanges:
     start_y: tuple[float, float] = (-0.48, 0.18)
     speed: tuple[float, float] = (0.9, 1.5)  # m/s
     heading: float = 0.03  # rad, of the ball's path
+    clip_share: float = 0.25  # of the balls that come as in one of the teacher's clips, where it had a set of them
     wait: tuple[float, float] = (0.0, 1.0)  # s before the ball is set free
     absent: float = 0.08  # share of episodes without a ball
     resting: float = 0.07  # share in which it stays at rest
     episode: float = 6.4  # s
+    # Chance that an episode ends when the foot has passed the ball without touching it (interaction termination).
+    interaction_termination: float = 0.0
     joint: float = 0.03  # rad, at the start (normal)
     joint_vel: float = 0.2  # rad/s
     root_turn: float = 0.02  # rad
@@ -62,7 +66,8 @@ class KickRanges:
 
 @dataclass
 class Outcome:
-    """What a finished episode came to: upright, touched by a foot, ball speed (m/s) and angle off +x (deg)."""
+    """What a finished episode came to: upright, touched by a foot, ball speed (m/s) and its angle (deg) off the way
+    back to where it came from."""
 
     upright: bool
     launched: bool
@@ -73,7 +78,7 @@ class Outcome:
 
     @property
     def success(self) -> bool:
-        """As the skill's judge decides, with the partner straight ahead."""
+        """As the skill's judge decides."""
         return self.upright and self.touched and self.speed >= 1.0 and abs(self.angle) <= 20.0
 
 
@@ -83,10 +88,16 @@ class KickEnv:
 
     def __init__(
         self, skill: Skill, expert: KickExpert, num_envs: int, seed: int, ranges: KickRanges | None = None,
-        threads: int | None = None, layout: ob.ObservationLayout | None = None,
+        threads: int | None = None, layout: ob.ObservationLayout | None = None, arrivals: Arrivals | None = None,
+        usual_y: float = -0.15,
     ) -> None:
-        """Build the simulator and start every environment at a random point of an episode's waiting time."""
+        """Build the simulator and start the first episodes.
+
+        ``arrivals``: how balls come in the teacher's clips; ``usual_y`` (m) is the path that the original clip's ball
+        has in the home frame.
+        """
         self.ranges = ranges or KickRanges()
+        self.arrivals, self._usual_y = arrivals, usual_y
         self.n = num_envs
         self.rng = np.random.default_rng(seed)
         self.model = scene(skill.objects)
@@ -113,7 +124,7 @@ class KickEnv:
         self._mocap = np.zeros((3, num_envs, 3 + 3 + 4))
         self._touch_time = np.full(num_envs, np.nan)
         self._last_touch = np.full(num_envs, np.nan)
-        self._leave = np.full((num_envs, 2), np.nan)
+        self._leave = np.full((num_envs, 4), np.nan)  # horizontal velocity and place of the ball after the strike
         self.launch, self.end = zeros.copy(), zeros.copy()
         self.kind = np.zeros(num_envs, int)
         self.start, self.velocity = np.zeros((num_envs, 3)), np.zeros((num_envs, 3))
@@ -123,6 +134,7 @@ class KickEnv:
 
     def _prepare_parameters(self) -> None:
         m = self.model
+        self._doomed = np.zeros(self.n, bool)
         self._feet = [g for g in range(m.ngeom) if '_foot' in (m.geom(g).name or '')]
         for name in ('geom_friction', 'actuator_gainprm', 'actuator_biasprm', 'body_mass', 'body_ipos'):
             self.sim.parameter(name)
@@ -182,9 +194,10 @@ class KickEnv:
         start = np.stack(
             [self._uniform(r.start_x, count), self._uniform(r.start_y, count), np.full(count, self.radius)], 1
         )
-        start[self.kind[ids] == 2] = _AWAY
         angle = rng.uniform(-r.heading, r.heading, count)
         speed = self._uniform(r.speed, count)
+        self._like_the_clips(start, speed, angle)
+        start[self.kind[ids] == 2] = _AWAY
         self.start[ids] = start
         self.velocity[ids] = np.stack([-speed * np.cos(angle), speed * np.sin(angle), np.zeros(count)], 1)
         self.launch[ids] = np.where(self.kind[ids] == 0, self._uniform(r.wait, count), np.inf)
@@ -200,12 +213,25 @@ class KickEnv:
         self._next_push[ids] = self._uniform(r.push_every, count)
         self._lost_left[ids] = 0
         self._fallen[ids] = False
+        self._doomed[ids] = rng.random(count) < r.interaction_termination
         self._touch_time[ids] = self._last_touch[ids] = np.nan
         self._leave[ids] = np.nan
         self.expert.reset(mask)
         self.expert.strayed[mask] = False
         self.history.reset(mask)
         self._mocap[:, ids] = self._mocap_frame()[ids]
+
+    def _like_the_clips(self, start: np.ndarray, speed: np.ndarray, angle: np.ndarray) -> None:
+        """Let some of the balls (M, 3), (M,), (M,) come as in the teacher's clips."""
+        if self.arrivals is None:
+            return
+        chosen = np.flatnonzero(self.rng.random(len(start)) < self.ranges.clip_share)
+        which = self.rng.integers(len(self.arrivals), size=len(chosen))
+        a, contact_x = self.arrivals, self.expert.bank.contact_x
+        start[chosen, 0] = contact_x + a.distance[which] * np.cos(a.azimuth[which])
+        start[chosen, 1] = self._usual_y + a.offset[which] + a.distance[which] * np.sin(a.azimuth[which])
+        speed[chosen] = a.speed[which]
+        angle[chosen] = -a.azimuth[which]
 
     def _mocap_frame(self) -> np.ndarray:
         q = self.sim.buffers.qpos
@@ -265,11 +291,16 @@ class KickEnv:
         self._record()
         tilt = 1 - 2 * (b.qpos[:, 4] ** 2 + b.qpos[:, 5] ** 2)
         self._fallen |= (b.qpos[:, 2] < 0.5) | (tilt < 0.7) | ~b.finite | self.expert.strayed
-        done = self._fallen | (self.time >= self.end)
+        done = self._fallen | (self.time >= self.end) | (self._doomed & self._missed())
         self.finished = [self._outcome(i) for i in np.flatnonzero(done)]
         self.reset(done)
         self._observe()
         return done
+
+    def _missed(self) -> np.ndarray:
+        """Return (N,) bool: a kick is 0.1 s past the moment of contact and has not touched the ball."""
+        late = self.expert.kicking & (self.expert.frame > self.expert.bank.contact + 10)
+        return late & np.isnan(self._touch_time)
 
     def _release_and_push(self) -> None:
         b, r = self.sim.buffers, self.ranges
@@ -294,12 +325,15 @@ class KickEnv:
         one_strike = touch & ~(self.time - self._last_touch > 0.3)
         self._last_touch[one_strike] = self.time[one_strike]
         leaving = np.abs(self.time - self._last_touch - 0.1) < 0.5 * CONTROL_PERIOD
-        self._leave[leaving] = b.qvel[leaving, 35:37]
+        self._leave[leaving] = np.concatenate([b.qvel[leaving, 35:37], b.qpos[leaving, 36:38]], 1)
 
     def _outcome(self, i: int) -> Outcome:
-        velocity = self._leave[i]
+        velocity, back = self._leave[i, :2], self.start[i, :2] - self._leave[i, 2:]
         speed = float(np.linalg.norm(velocity)) if np.isfinite(velocity).all() else 0.0
-        angle = float(np.degrees(np.arctan2(velocity[1], velocity[0]))) if speed else 180.0
+        angle = 180.0
+        if speed:
+            turn = np.degrees(np.arctan2(velocity[1], velocity[0]) - np.arctan2(back[1], back[0]))
+            angle = float((turn + 180.0) % 360.0 - 180.0)
         return Outcome(
             not self._fallen[i], self.kind[i] == 0, bool(np.isfinite(self._touch_time[i])), speed, angle,
             float(self.start[i, 1]),

@@ -25,6 +25,7 @@ class KickStyle:
 
     start: float = 1.40  # clip time where the clip takes over
     contact: float = 1.71  # clip time of the ball contact
+    strike_lead: float = 0.05  # s from there, the foot's fastest moment, to the strike of an interaction clip
     end: float = 2.75  # clip time where the stance takes over again
     before_rate: float = 1.6  # speed of the swing, relative to the clip
     after_rate: float = 1.2  # how much faster than the clip the leg comes back
