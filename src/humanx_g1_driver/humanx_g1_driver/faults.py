@@ -31,6 +31,7 @@ class Fault(IntEnum):
     STATE_INVALID = 12
     TEMPERATURE = 13
     INTERNAL = 14
+    REPORTED = 15
 
 
 class Action(IntEnum):

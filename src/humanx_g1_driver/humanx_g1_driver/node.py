@@ -13,6 +13,7 @@ import rclpy
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy, qos_profile_sensor_data
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from humanx_description.ros.main import run_node
@@ -68,6 +69,7 @@ class DriverNode(Node):
         self._loop = ControlLoopProcess(config)
         self.get_logger().info(f'Control loop on {self._interface!r}: {self._loop.realtime_sentence}')
         self.create_subscription(JointTargets, TARGETS_TOPIC, self._on_targets, TARGETS_QOS)
+        self.create_subscription(String, '~/fault', self._on_fault, TARGETS_QOS)
         for action in Action:
             self.create_service(Trigger, f'~/{action.name.lower()}', functools.partial(self._on_request, action))
         # From the executor's own thread: the loop hears from us only while targets and calls are being served.
@@ -109,7 +111,7 @@ class DriverNode(Node):
     def _on_targets(self, message: JointTargets, info: dict) -> None:
         self._targets_heard = now = time.monotonic()
         mixed = self._counts.add(info['publication_sequence_number'], now)
-        if mixed or self._second_publisher_appeared():
+        if mixed:
             if self._mode is Mode.RUN:
                 self._report_second_publisher()
             return
@@ -120,14 +122,18 @@ class DriverNode(Node):
         packet['kp'], packet['kd'] = message.kp, message.kd
         self._loop.send_targets(packet)
 
+    def _on_fault(self, message: String) -> None:
+        """Somebody wants the robot stopped and says why: anyone may."""
+        reason = ' '.join(message.data.split()) or 'a fault was reported without a reason'
+        self._loop.report(Problem(Fault.REPORTED, reason))
+
     def _second_publisher_appeared(self) -> bool:
-        """Tell whether, while the robot runs, there are more publishers than when it began to."""
+        """Tell whether there are more publishers than when the robot began to run.
+
+        One that only watches is found here, within a heartbeat; one that speaks, by its first message.
+        """
         count = self.count_publishers(TARGETS_TOPIC)
-        if self._mode is not Mode.RUN:
-            self._publisher_count = count
-            return False
-        if count < self._publisher_count:
-            self._publisher_count = count
+        self._publisher_count = min(self._publisher_count, count)
         return count > max(self._publisher_count, 1)
 
     def _names(self) -> str:

@@ -55,6 +55,7 @@ TOPICS = (
     Topic('/humanx/robot_state', 'humanx_msgs/msg/RobotState', reliable=False),
     Topic('/humanx/driver_status', 'humanx_msgs/msg/DriverStatus'),
     Topic('/humanx/policy_status', 'humanx_msgs/msg/PolicyStatus'),
+    Topic('/humanx/g1_driver/fault', 'std_msgs/msg/String'),
     Topic('/humanx/sim/truth', 'humanx_msgs/msg/SimTruth'),
     Topic('/humanx/markers', 'visualization_msgs/msg/MarkerArray'),
     Topic('/mocap/rigid_bodies', 'mocap4r2_msgs/msg/RigidBodies', reliable=False),

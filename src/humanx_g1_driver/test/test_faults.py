@@ -23,6 +23,7 @@ pytest.importorskip('humanx_msgs.msg', reason='the messages are not built')
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from humanx_g1_driver.faults import Fault, Mode
@@ -113,6 +114,7 @@ class Desk:
         self.status: DriverStatus | None = None
         self.history: list[DriverStatus] = []
         self._node.create_subscription(DriverStatus, 'driver_status', self._on_status, 50)
+        self.fault = self._node.create_publisher(String, 'g1_driver/fault', 1)
         self._clients = {
             name: self._node.create_client(Trigger, f'g1_driver/{name}') for name in ('damp', 'stand', 'run', 'estop')
         }
@@ -388,6 +390,14 @@ def test_estop_by_service_holds_until_damp_is_asked_for(stage):
     assert 'ask for damp first' in refused.message
     assert stage.desk.call('damp').success
     assert stage.desk.call('stand').success
+
+
+@in_run
+def test_a_fault_that_somebody_reports_is_the_reason(stage):
+    stage.desk.until(lambda: stage.desk.fault.get_subscription_count() > 0)
+    now = stage.robot.tell()['now']
+    stage.desk.fault.publish(String(data='policy: the ball is on\nfire'))
+    stage.assert_damped(now, Fault.REPORTED, 'policy: the ball is on fire')
 
 
 @in_run

@@ -25,7 +25,7 @@ import time
 import rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from std_srvs.srv import Trigger
+from std_msgs.msg import String
 
 from humanx_description.deadline import Deadlines
 from humanx_description.errors import UserError
@@ -104,7 +104,7 @@ class PolicyNode(Node):
         )
         self._targets_publisher = self.create_publisher(JointTargets, TARGETS_TOPIC, TARGETS_QOS)
         self._status_publisher = self.create_publisher(PolicyStatus, 'policy_status', 10)
-        self._damp_client = self.create_client(Trigger, 'g1_driver/damp')
+        self._fault_publisher = self.create_publisher(String, 'g1_driver/fault', TARGETS_QOS)
         self.create_service(SetSkill, 'policy/set_skill', self._on_set_skill)
         self.create_timer(0.1, self._publish_status)
         # Everything the node has is there by now; the loop's thread inherits.
@@ -278,8 +278,8 @@ class PolicyNode(Node):
         self._set_status(state, reason)
         if running and not self._damp_asked:
             self._damp_asked = True
-            # No wait for the answer, and none needed: without targets the driver damps by itself.
-            self._damp_client.call_async(Trigger.Request())
+            # Should this be lost: without targets the driver damps by itself.
+            self._fault_publisher.publish(String(data=f'policy: {reason}'))
             self._publish_status()  # the reason must not wait for its turn
             self.get_logger().error(f'Asked the driver to damp: {reason}')
 

@@ -24,7 +24,7 @@ msgs = pytest.importorskip('humanx_msgs.msg')
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.serialization import serialize_message
-from std_srvs.srv import Trigger
+from std_msgs.msg import String
 
 from humanx_description import robot
 from humanx_description.scheduling import raise_threads
@@ -57,6 +57,7 @@ class FakeRobot:
         self.targets: list = []
         self.status: list = []
         self.damped: list[float] = []
+        self.reasons: list[str] = []
         self.sent: dict[int, msgs.RobotState] = {}
         self.send_states, self.send_objects = True, False
         self.change_state: Callable = lambda message: None
@@ -66,7 +67,7 @@ class FakeRobot:
         subscribe = self.node.create_subscription
         subscribe(msgs.JointTargets, 'joint_targets', self._on_targets, 100)
         subscribe(msgs.PolicyStatus, 'policy_status', self.status.append, 10)
-        self.node.create_service(Trigger, 'g1_driver/damp', self._on_damp)
+        self.node.create_subscription(String, 'g1_driver/fault', self._on_fault, 10)
         self.skill = self.node.create_client(SetSkill, 'policy/set_skill')
         self._tick = 0
         self._rng = np.random.default_rng(0)
@@ -87,11 +88,10 @@ class FakeRobot:
     def _on_targets(self, message) -> None:
         self.targets.append(message)
 
-    def _on_damp(self, _request, response):
+    def _on_fault(self, message: String) -> None:
         self.damped.append(time.monotonic())
+        self.reasons.append(message.data)
         self.mode = msgs.DriverStatus.DAMP
-        response.success = True
-        return response
 
     def _send(self) -> None:
         next_time = time.monotonic()
@@ -286,12 +286,14 @@ def test_bad_states_silence_the_policy_and_damp_the_robot(fake, node, fault, sai
         fake.send_states = False
     else:
         fake.change_state = fault
-    wait(lambda: fake.damped, 'call of damp')
+    wait(lambda: fake.damped, 'the fault')
     wait(lambda: fake.state() == WAITING and said in fake.status[-1].reason, 'reason')
     count = len(fake.targets)
     time.sleep(0.1)
     assert len(fake.targets) == count
-    assert len(fake.damped) == 1
+    assert len(fake.reasons) == 1
+    assert fake.reasons[0].startswith('policy: ')
+    assert said in fake.reasons[0]
     fake.send_states, fake.change_state = True, lambda message: None
     wait(lambda: fake.state() == IDLE and fake.targets, 'recovery outside RUN')
 
@@ -346,7 +348,7 @@ def test_objects(fake, node, mocap_policy):
     wait(lambda: fake.state() == RUNNING, 'RUN')
     # The bridge dies: damping within 50 ms of the last message.
     fake.send_objects = False
-    wait(lambda: fake.damped, 'call of damp')
+    wait(lambda: fake.damped, 'the fault')
     assert fake.damped[0] - fake.last_objects < 0.05
 
 
@@ -388,7 +390,7 @@ def test_second_publisher_is_named_and_silences(fake, node):
     fake.mode = RUN
     wait(lambda: fake.state() == RUNNING, 'RUN')
     publisher.publish(msgs.JointTargets(sequence=5))
-    wait(lambda: fake.damped, 'call of damp')
+    wait(lambda: fake.damped, 'the fault')
     wait(lambda: fake.state() == FAILED, 'FAILED')
     wait(lambda: '/humanx/rogue' in fake.status[-1].reason, 'name of the rogue')
     # A newcomer hears the rogue and does not start.
