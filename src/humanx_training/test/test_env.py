@@ -12,6 +12,7 @@ from humanx_description import robot
 from humanx_description.errors import UserError
 from humanx_policy import observation as ob
 from humanx_training.xmimic import config as cfg
+from humanx_training.xmimic import quaternion as quat
 from humanx_training.xmimic.clip_set import ClipSet, load_clips, make_clip_set
 from humanx_training.xmimic.env import REASONS, HumanXEnv, tracked_bodies
 from humanx_training.xmimic.frame_loss import ProximityLoss
@@ -66,8 +67,8 @@ def test_an_undisturbed_reset_is_the_reference_itself() -> None:
     torch.testing.assert_close(env.sim.qpos.float(), env.clips.qpos[frames])
     assert env.canonical(_zero(env)).abs().max() < 0.5
     state = env.snapshot()
-    error = env.rewards.error('upper_body_pos', state)
-    assert float(error.max()) < 1e-10
+    errors = dict(zip(env.rewards.terms, env.rewards.errors(state).unbind(1), strict=True))
+    assert float(errors['upper_body_pos'].max()) < 1e-10
 
 
 def test_a_perfect_state_earns_the_full_reward() -> None:
@@ -95,6 +96,53 @@ def test_losing_the_object_costs_its_terms_only() -> None:
     assert float(log['reward/feet_pos']) == pytest.approx(env.rewards.terms['feet_pos'].weight, rel=1e-4)
 
 
+def test_each_term_is_the_mean_over_its_own_bodies() -> None:
+    """Every term with a weight, against its definition over the bodies of its name; no two share a column."""
+    every = {f.name: cfg.Term(1.0) for f in dataclasses.fields(QUIET.reward) if isinstance(f.default, cfg.Term)}
+    env = _env(dataclasses.replace(QUIET, reward=dataclasses.replace(QUIET.reward, **every)))
+    env.reset(torch.arange(4), torch.tensor([0, 5, 10, 15]))
+    s = env.snapshot()
+    generator = torch.Generator().manual_seed(0)
+    for name in ('qpos', 'qvel', 'body_pos', 'body_quat', 'body_vel'):
+        value = getattr(s, name)
+        setattr(s, name, value + 0.1 * torch.rand(value.shape, generator=generator))
+    s.contact = ~s.ref_contact
+    got = dict(zip(env.rewards.terms, env.rewards.errors(s).unbind(1), strict=True))
+    names = list(env.clips.bodies)
+
+    def of(bodies: tuple[str, ...]) -> list[int]:
+        return [names.index(b) for b in bodies]
+
+    near = ('pelvis', 'left_knee_link', 'right_knee_link')
+    far = ('torso_link', 'left_shoulder_roll_link', 'left_elbow_link', 'right_shoulder_roll_link', 'right_elbow_link')
+    touching = of(env.clips.contact_bodies)
+    distance = (s.body_pos - s.ref_body_pos).square().sum(-1)
+    to_object = s.qpos[:, None, 36:39] - s.body_pos
+    relative = (to_object - (s.ref_qpos[:, None, 36:39] - s.ref_body_pos)).square().sum(-1)
+    turned = quat.angle(s.body_quat, s.ref_body_quat).square()
+    change = (s.body_vel - s.ref_body_vel).square()
+    wanted = {
+        'upper_body_pos': distance[:, of(far)],
+        'lower_body_pos': distance[:, of(near)],
+        'hands_pos': distance[:, of(robot.HAND_BODIES)],
+        'feet_pos': distance[:, of(robot.FOOT_BODIES)],
+        'body_rot': turned[:, : len(robot.KEY_BODIES)],
+        'body_lin_vel': change[:, : len(robot.KEY_BODIES), :3].mean(-1),
+        'body_ang_vel': change[:, : len(robot.KEY_BODIES), 3:].mean(-1),
+        'joint_pos': (s.qpos - s.ref_qpos)[:, 7:36].square(),
+        'joint_vel': (s.qvel - s.ref_qvel)[:, 6:35].square(),
+        'object_pos': (s.qpos - s.ref_qpos)[:, 36:39].square().sum(-1, keepdim=True),
+        'object_rot': quat.angle(s.qpos[:, 39:43], s.ref_qpos[:, 39:43]).square()[:, None],
+        'object_vel': (s.qvel - s.ref_qvel)[:, 35:38].square(),
+        'relative_pos': relative[:, [k for k in range(len(robot.KEY_BODIES)) if k not in touching]],
+        'hands_relative_pos': relative[:, touching],
+        'contact': torch.ones(4, len(touching)),
+    }
+    assert set(got) == {*wanted, 'relative_rot'}
+    for name, values in wanted.items():
+        torch.testing.assert_close(got[name], values.mean(-1), msg=lambda text, name=name: f'{name}: {text}')
+
+
 def test_product_reward_is_the_product_of_its_groups() -> None:
     config = dataclasses.replace(QUIET, reward=dataclasses.replace(QUIET.reward, combine='product'))
     env = _env(config)
@@ -103,7 +151,7 @@ def test_product_reward_is_the_product_of_its_groups() -> None:
     s.qpos = s.qpos + 0.01
     none = torch.zeros(4, dtype=torch.bool)
     weights = {n: t.weight for n, t in env.rewards.terms.items()}
-    errors = {n: env.rewards.error(n, s) for n in weights}
+    errors = dict(zip(weights, env.rewards.errors(s).unbind(1), strict=True))
     wanted = torch.ones(4)
     for name, weight in weights.items():
         wanted = wanted * torch.exp(-weight * errors[name])

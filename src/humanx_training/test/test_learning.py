@@ -369,17 +369,32 @@ def test_shuffled_batches_hold_every_sample_once_per_epoch_with_its_own_fields(t
     number = torch.arange(count, dtype=torch.float32).view(storage.num_transitions_per_env, storage.num_envs, 1)
     storage.actions[:] = number
     storage.returns[:] = number
-    storage.observations['privileged'][:] = number
+    inputs = {'critic': number.flatten(0, 1).expand(-1, 5)}
     storage.distribution_params = (number.clone(),)
     seen = []
-    for batch in shuffled_batches(storage, 2, 3):
+    for batch in shuffled_batches(storage, inputs, 2, 3):
         torch.testing.assert_close(batch.actions[:, :1], batch.returns)
-        torch.testing.assert_close(batch.observations['privileged'][:, :1], batch.returns)
+        torch.testing.assert_close(batch.observations['critic'][:, :1], batch.returns)
         torch.testing.assert_close(batch.old_distribution_params[0], batch.returns)
         seen.append(batch.returns[:, 0])
     epochs = torch.cat(seen).view(3, count)
     assert all(sorted(e.tolist()) == list(range(count)) for e in epochs)
     assert not torch.equal(epochs[0], torch.arange(float(count)))
+
+
+def test_an_update_sees_the_observations_as_the_networks_do(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, {'iterations': 1})
+    trainer.run()
+    ppo = trainer.ppo
+    obs = trainer.env.get_observations()
+    seen = ppo.normalised(obs)
+    assert seen['actor'] is seen['critic']  # both learnt the same statistics of the same group
+    torch.testing.assert_close(ppo.actor.mlp(seen['actor'])[:, :29], ppo.actor(obs))
+    torch.testing.assert_close(ppo.critic.mlp(seen['critic']), ppo.critic(obs))
+    ppo.critic.obs_normalizer._mean += 1.0
+    seen = ppo.normalised(obs)
+    torch.testing.assert_close(ppo.critic.mlp(seen['critic']), ppo.critic(obs))
+    torch.testing.assert_close(ppo.actor.mlp(seen['actor'])[:, :29], ppo.actor(obs))
 
 
 def test_non_finite_error_names_its_place() -> None:

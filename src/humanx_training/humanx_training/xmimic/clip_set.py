@@ -37,7 +37,7 @@ class ClipSet:
 
     ``qpos`` (F, nq), ``qvel`` (F, nv), ``body_pos`` (F, B, 3), ``body_quat`` (F, B, 4), ``body_vel`` (F, B, 6) linear
     then angular in the world, ``contact`` (F, K) bool by ``contact_bodies``, ``still`` (F,) bool: the robot stands.
-    ``starts``, ``lengths`` (C,); ``clip_of_frame``, ``last_of_frame`` (F,).
+    ``starts``, ``lengths`` (C,); ``clip_of_frame``, ``last_of_frame`` (F,); ``phase`` (F, 9).
     """
 
     def __init__(
@@ -69,6 +69,14 @@ class ClipSet:
         self.starts = torch.cumsum(self.lengths, 0) - self.lengths
         self.clip_of_frame = torch.repeat_interleave(torch.arange(len(clips), device=self.device), self.lengths)
         self.last_of_frame = (self.starts + self.lengths - 1)[self.clip_of_frame]
+        self.phase = self._phase()
+
+    def _phase(self) -> torch.Tensor:
+        """Return (F, 9): how far each frame is in its clip, 0 to 1, and waves of it."""
+        frame = torch.arange(len(self.qpos), device=self.device)
+        progress = (frame - self.starts[self.clip_of_frame]) / self.lengths[self.clip_of_frame]
+        waves = [f(2 * torch.pi * k * progress) for k in (1, 2, 4, 8) for f in (torch.sin, torch.cos)]
+        return torch.stack([progress, *waves], -1)
 
     @property
     def num_clips(self) -> int:

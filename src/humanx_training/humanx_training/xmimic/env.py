@@ -91,7 +91,7 @@ class HumanXEnv(VecEnv):
         self.target_lower, self.target_upper = tensor(robot.TARGET_LOWER), tensor(robot.TARGET_UPPER)
         self.torque_to_target = tensor(robot.EFFORT_LIMIT / robot.KP)
         names = self.clips.bodies
-        self.key = list(range(len(robot.KEY_BODIES)))
+        self.key = slice(0, len(robot.KEY_BODIES))
         self.feet = [names.index(b) for b in robot.FOOT_BODIES]
         self.hands = [names.index(b) for b in robot.HAND_BODIES]
         self.touching = [names.index(b) for b in self.clips.contact_bodies] or self.hands
@@ -276,7 +276,7 @@ class HumanXEnv(VecEnv):
             last = last - (reference - self.default_joints) / self.action_scale
         return privileged_observation(
             self.clips, self.frame, s.qpos.float(), s.qvel.float(), s.xpos.float(), s.contact[:, self.object_pairs],
-            last, self.cfg.future, scale,
+            last, self.cfg.future, scale, self.default_joints,
         )
 
     def _measure(self) -> dict[str, torch.Tensor]:

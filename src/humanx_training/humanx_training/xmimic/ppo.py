@@ -114,10 +114,15 @@ class XMimicPPO(PPO):
                         buffer /= self.distributed.world
 
     def losses(self, batch: RolloutStorage.Batch) -> dict[str, torch.Tensor]:
-        """Return surrogate, value, entropy, KL divergence and behaviour-cloning loss of a mini-batch."""
-        self.actor(batch.observations, stochastic_output=True)
+        """Return surrogate, value, entropy, KL divergence and behaviour-cloning loss of a mini-batch.
+
+        Its observations are what the networks see behind their normalisers, ``actor`` and ``critic``; see
+        :meth:`normalised`.
+        """
+        assert self._raw_actor.distribution is not None
+        self._raw_actor.distribution.update(self._raw_actor.mlp(batch.observations['actor']))
         log_prob = self.actor.get_output_log_prob(batch.actions)
-        values = self.critic(batch.observations)
+        values = self._raw_critic.mlp(batch.observations['critic'])
         advantages = batch.advantages.squeeze(-1)
         ratio = torch.exp(log_prob - batch.old_actions_log_prob.squeeze(-1))
         clipped = ratio.clamp(1.0 - self.clip_param, 1.0 + self.clip_param)
@@ -136,13 +141,30 @@ class XMimicPPO(PPO):
             out['bc'] = bc_loss(self.actor.output_mean, batch.observations['teacher_action'])
         return out
 
+    def normalised(self, observations: TensorDict) -> dict[str, torch.Tensor]:
+        """Return ``actor``, ``critic`` and ``teacher_action`` (where there is one) of observation groups (M, ...).
+
+        The statistics stand still during an update, so that once is enough for all epochs. Where both networks see the
+        same group with equal statistics, as a teacher's do, they share one tensor.
+        """
+        out = {'actor': self._raw_actor.get_latent(observations)}
+        same = self._raw_actor.obs_groups == self._raw_critic.obs_groups and all(
+            torch.equal(a, b) for a, b in zip(self._raw_actor.obs_normalizer.buffers(),
+                                              self._raw_critic.obs_normalizer.buffers(), strict=True)
+        )  # fmt: skip
+        out['critic'] = out['actor'] if same else self._raw_critic.get_latent(observations)
+        if self.bc_coef > 0:
+            out['teacher_action'] = observations['teacher_action']
+        return out
+
     def update(self) -> dict[str, float]:
         """Run all epochs over the stored rollout; return mean losses."""
         sums: dict[str, float] = {}
         count = 0
         warming = self.iteration < self.config.critic_warmup
         self._return_variance = float(self.storage.returns.var()) + 1e-6
-        for batch in shuffled_batches(self.storage, self.num_mini_batches, self.num_learning_epochs):
+        inputs = self.normalised(self.storage.observations.flatten(0, 1))
+        for batch in shuffled_batches(self.storage, inputs, self.num_mini_batches, self.num_learning_epochs):
             losses = self.losses(batch)
             self._adapt_learning_rate(losses['kl'].detach())
             policy = losses['surrogate'] - self.entropy_coef * losses['entropy']
@@ -187,18 +209,22 @@ class XMimicPPO(PPO):
         self.learning_rate, self.iteration = state['learning_rate'], state['iteration']
 
 
-def shuffled_batches(storage: RolloutStorage, batches: int, epochs: int) -> Iterator[RolloutStorage.Batch]:
+def shuffled_batches(
+    storage: RolloutStorage, inputs: dict[str, torch.Tensor], batches: int, epochs: int
+) -> Iterator[RolloutStorage.Batch]:
     """Yield ``epochs`` passes over the rollout in the same shuffled mini-batches, as rsl-rl's generator does.
 
-    Gathered once and then sliced: gathering for every mini-batch anew took a sixth of an update.
+    ``inputs`` (steps * N, ...) stand for the stored observations. Gathered once and then sliced: gathering for every
+    mini-batch anew took a sixth of an update.
     """
     size = storage.num_envs * storage.num_transitions_per_env // batches
     order = torch.randperm(size * batches, device=storage.device)
 
     def gather(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.flatten(0, 1)[order]
+        return tensor.flatten(0, 1).index_select(0, order)
 
-    observations = {name: gather(value) for name, value in storage.observations.items()}
+    gathered = {id(value): value.index_select(0, order) for value in inputs.values()}
+    observations = {name: gathered[id(value)] for name, value in inputs.items()}
     fields = {
         'actions': gather(storage.actions), 'values': gather(storage.values), 'advantages': gather(storage.advantages),
         'returns': gather(storage.returns), 'old_actions_log_prob': gather(storage.actions_log_prob),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from humanx_description import robot
 from humanx_training.xmimic import quaternion as quat
 from humanx_training.xmimic.clip_set import ClipSet
 
@@ -12,47 +11,51 @@ from humanx_training.xmimic.clip_set import ClipSet
 def privileged_observation(
     clips: ClipSet, frame: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor, body_pos: torch.Tensor,
     contact: torch.Tensor, last_action: torch.Tensor, future: tuple[int, ...], object_scale: torch.Tensor | None,
+    default_joints: torch.Tensor,
 ) -> torch.Tensor:
     """Return (N, P) float32.
 
     ``frame`` (N,): the reference frame of now; state as in :class:`.sim.Simulator`, float32; ``contact`` (N, K) with
-    the object; ``future``: how many frames ahead joints, root and object are shown.
+    the object; ``future``: how many frames ahead joints, root and object are shown; ``default_joints`` (29,) rad.
     """
-    device = qpos.device
-    root_pos, root_quat = qpos[:, :3], qpos[:, 3:7]
-    joints, default = qpos[:, 7:36], torch.tensor(robot.DEFAULT_JOINT_POS.copy(), dtype=torch.float32, device=device)
-    up = torch.tensor([0.0, 0.0, 1.0], device=device).expand(len(qpos), 3)
+    n = len(qpos)
+    root_pos, root_quat, joints = qpos[:, :3], qpos[:, 3:7], qpos[:, 7:36]
+    has_object = clips.has_object
+    ahead = torch.stack([clips.ahead(frame, steps) for steps in future], 1)
+    ref, ref_vel = clips.qpos[ahead], clips.qvel[ahead]  # (N, futures, nq), (N, futures, nv)
 
-    def local(vector: torch.Tensor) -> torch.Tensor:
-        return quat.rotate_inverse(root_quat, vector)
+    # All vectors are turned into the pelvis frame at once.
+    world = [qvel[:, None, :3], clips.body_pos[frame] - body_pos, ref[..., :3] - root_pos[:, None], ref_vel[..., :3]]
+    if has_object:
+        object_pos = qpos[:, None, 36:39]
+        world += [
+            ref[..., 36:39] - root_pos[:, None], object_pos - root_pos[:, None], qvel[:, None, 35:38],
+            clips.qpos[frame][:, None, 36:39] - object_pos,
+        ]
+    turn = quat.matrix(root_quat)
+    vectors = torch.bmm(torch.cat(world, 1), turn).split([v.shape[1] for v in world], 1)
+    root_vel, key_error, ref_offset, ref_velocity = vectors[:4]
+    relative = quat.multiply(quat.conjugate(root_quat)[:, None].expand(-1, len(future), -1), ref[..., 3:7])
+    relative = torch.where(relative[..., :1] < 0, -relative, relative)[..., 1:]
 
     parts = [
-        root_pos[:, 2:3], local(up), local(qvel[:, :3]), 0.3 * qvel[:, 3:6], joints - default, 0.1 * qvel[:, 6:35],
-        last_action,
+        root_pos[:, 2:3], turn[:, 2], root_vel[:, 0], 0.3 * qvel[:, 3:6], joints - default_joints, 0.1 * qvel[:, 6:35],
+        last_action, 3.0 * key_error.flatten(1),
     ]
-    key_error = clips.body_pos[frame] - body_pos
-    turned = quat.rotate_inverse(root_quat[:, None].expand(-1, key_error.shape[1], -1), key_error)
-    parts.append(3.0 * turned.flatten(1))
-    for steps in future:
-        at = clips.ahead(frame, steps)
-        ref, ref_vel = clips.qpos[at], clips.qvel[at]
-        relative = quat.multiply(quat.conjugate(root_quat), ref[:, 3:7])
-        relative = torch.where(relative[:, :1] < 0, -relative, relative)
+    shown = [ref[..., 7:36] - joints[:, None], 3.0 * ref_offset, 2.0 * relative, ref_velocity]
+    if has_object:
+        shown += [vectors[4].clamp(-3.0, 3.0), clips.contact[ahead].float()]
+    for index in range(len(future)):
+        parts += [value[:, index] for value in shown[:4]]
+        if index == 0:
+            parts += [0.1 * ref_vel[:, 0, 6:35], 0.3 * ref_vel[:, 0, 3:6]]
+        parts += [value[:, index] for value in shown[4:]]
+    parts.append(clips.phase[frame])
+    if has_object:
         parts += [
-            ref[:, 7:36] - joints, 3.0 * local(ref[:, :3] - root_pos), 2.0 * relative[:, 1:], local(ref_vel[:, :3]),
-        ]
-        if steps == future[0]:
-            parts += [0.1 * ref_vel[:, 6:35], 0.3 * ref_vel[:, 3:6]]
-        if clips.has_object:
-            parts += [local(ref[:, 36:39] - root_pos).clamp(-3.0, 3.0), clips.contact[at].float()]
-    progress = (frame - clips.starts[clips.clip_of_frame[frame]]) / clips.lengths[clips.clip_of_frame[frame]]
-    waves = [f(2 * torch.pi * k * progress) for k in (1, 2, 4, 8) for f in (torch.sin, torch.cos)]
-    parts.append(torch.stack([progress, *waves], -1))
-    if clips.has_object:
-        parts += [
-            local(qpos[:, 36:39] - root_pos).clamp(-3.0, 3.0), 0.5 * local(qvel[:, 35:38]), 0.05 * qvel[:, 38:41],
-            contact.float(), 3.0 * local(clips.qpos[frame][:, 36:39] - qpos[:, 36:39]).clamp(-1.0, 1.0),
+            vectors[5][:, 0].clamp(-3.0, 3.0), 0.5 * vectors[6][:, 0], 0.05 * qvel[:, 38:41],
+            contact.float(), 3.0 * vectors[7][:, 0].clamp(-1.0, 1.0),
         ]
         if object_scale is not None:
-            parts.append((object_scale[:, None] - 1.0) * 10.0)
+            parts.append((object_scale.view(n, 1) - 1.0) * 10.0)
     return torch.cat(parts, -1)

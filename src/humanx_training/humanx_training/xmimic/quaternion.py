@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 
@@ -52,9 +54,34 @@ def exp(rotvec: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.cos(half), 0.5 * torch.sinc(half / torch.pi) * rotvec], -1)
 
 
+def yaw(q: torch.Tensor) -> torch.Tensor:
+    """Return the angle (...) of the x axis' heading about z, rad."""
+    w, x, y, z = q.unbind(-1)
+    return torch.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+
+
 def heading(q: torch.Tensor) -> torch.Tensor:
     """Return the rotation about z that has the yaw of ``q``."""
-    w, x, y, z = q.unbind(-1)
-    half = 0.5 * torch.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+    half = 0.5 * yaw(q)
     zero = torch.zeros_like(half)
     return torch.stack([half.cos(), zero, zero, half.sin()], -1)
+
+
+def matrix(q: torch.Tensor) -> torch.Tensor:
+    """Return the rotation matrices (N, 3, 3) of ``q`` (N, 4): ``v @ matrix(q)`` turns rows by the inverse of ``q``."""
+    products = (q[:, :, None] * q[:, None, :]).flatten(1)
+    table, identity = _matrix_table(q.dtype, q.device)
+    return torch.addmm(identity, products, table).view(-1, 3, 3)
+
+
+@functools.lru_cache
+def _matrix_table(dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (16, 9) and (9,): the matrix's elements are linear in the products of the quaternion's."""
+    table = torch.zeros(4, 4, 3, 3, dtype=dtype, device=device)
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        u, v, w = i + 1, j + 1, k + 1
+        table[v, v, i, i] = table[w, w, i, i] = -2.0
+        table[u, v, i, j] = table[u, v, j, i] = 2.0
+        table[0, w, i, j], table[0, w, j, i] = -2.0, 2.0
+    return table.view(16, 9), torch.eye(3, dtype=dtype, device=device).flatten()

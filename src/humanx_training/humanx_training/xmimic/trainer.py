@@ -200,7 +200,7 @@ class Trainer:
         c, env = self.config, self.env
         env.iteration = self.iteration
         rewards, lengths, stacks = [], [], []
-        logs: dict[str, torch.Tensor] = {}
+        logs: list[torch.Tensor] = []
         start = time.perf_counter()
         physics = getattr(env.sim, 'physics_seconds', 0.0)
         with torch.no_grad(), one_torch_thread():
@@ -218,8 +218,7 @@ class Trainer:
                 self.ppo.process_env_step(obs, reward, done, extras)
                 rewards.append(reward.mean())
                 lengths.append(extras['lengths'])
-                for name, value in extras['log'].items():
-                    logs[name] = logs.get(name, 0.0) + value / c.ppo.steps
+                logs.append(torch.stack(tuple(extras['log'].values())))
             self.ppo.compute_returns(obs)
         collected = time.perf_counter()
         log = self.ppo.update()
@@ -229,7 +228,7 @@ class Trainer:
                 pick = torch.randint(len(flat), (min(2048, len(flat)),))
                 log |= self.prior.update(flat[pick])
         env.sampler.forget()
-        log |= {name: float(value) for name, value in logs.items()}
+        log |= dict(zip(extras['log'], torch.stack(logs).mean(0).tolist(), strict=True))
         ended = torch.cat(lengths).float()
         log |= {
             'train/reward': float(torch.stack(rewards).mean()),
