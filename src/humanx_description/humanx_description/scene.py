@@ -137,6 +137,15 @@ def _add_floor(spec: mujoco.MjSpec, visual: bool) -> None:
             rgb1=[0.78, 0.80, 0.82],
             rgb2=[0.70, 0.73, 0.76],
         )
+        spec.add_texture(
+            name='sky',
+            type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+            builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+            width=64,
+            height=384,
+            rgb1=[0.95, 0.96, 0.98],
+            rgb2=[0.80, 0.84, 0.88],
+        )
         material = spec.add_material(name='grid', texrepeat=[2, 2], texuniform=True, reflectance=0.05)
         material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = 'grid'
         floor.material = 'grid'

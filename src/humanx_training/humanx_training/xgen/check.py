@@ -17,6 +17,7 @@ from humanx_training.clip import InteractionClip
 from humanx_training.xgen.interleave import from_interleaved
 from humanx_training.xgen.stage import Stage
 from humanx_training.xgen.surface import Surface
+from humanx_training.xgen.tool_clearance import ToolGuard
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Limits:
     penetration: float = 0.01  # m, of the object into the robot
     floor_penetration: float = 0.012  # m, of the object into the floor, at rest; bounces compress more
     bounce_penetration: float = 0.05  # m
+    tool_penetration: float = 0.005  # m, of a held tool into the floor or the robot
     energy_gain: float = 0.02  # of the kinetic energy, in a flight without a bounce
 
 
@@ -62,6 +64,8 @@ def check(clip: InteractionClip, tools: tuple[ObjectSpec, ...] = (), limits: Lim
     _check_feet(clip, stage, qpos, limits, report)
     _check_joints(clip, limits, report)
     _check_jumps(clip, limits, report)
+    if stage.tools:
+        _check_tools(clip, stage, qpos, limits, report)
     if clip.has_object:
         _check_object(clip, stage, qpos, limits, report)
     return report
@@ -217,6 +221,17 @@ def _check_jumps(clip: InteractionClip, limits: Limits, report: Report) -> None:
         report.problems.append(
             f'the pelvis turns at {turn.max():.0f} rad/s at {turn.argmax() / clip.fps:.2f} s; expected a continuous '
             f'motion.'
+        )
+
+
+def _check_tools(clip: InteractionClip, stage: Stage, qpos: np.ndarray, limits: Limits, report: Report) -> None:
+    # Every other frame: a tool does not dive into the floor and out again within one.
+    gap, frame, what = ToolGuard(stage).worst(qpos[::2])
+    report.measures['tool_penetration'] = max(0.0, -gap)
+    if gap < -limits.tool_penetration:
+        report.problems.append(
+            f'the tool is {-gap * 1000:.0f} mm inside {what} at {2 * frame / clip.fps:.2f} s; '
+            f'expected below {limits.tool_penetration * 1000:.0f} mm.'
         )
 
 

@@ -24,6 +24,7 @@ from humanx_training.xgen.robot_motion import RobotMotion
 from humanx_training.xgen.source_motion import robot_motion
 from humanx_training.xgen.stage import Stage
 from humanx_training.xgen.synthesise import Synthesis, synthesise
+from humanx_training.xgen.tool_clearance import clear_tools
 
 MAX_DRAWS = 30  # attempts per clip before the run gives up
 
@@ -72,6 +73,7 @@ def job_of(skill: Skill, where: str, seed: int, folder: Path) -> Job:
     motion = robot_motion(recipe)
     if recipe.still_wrists:
         motion = still_wrists(motion)
+    motion = clear_tools(motion, stage)
     recipe = replace(recipe, contacts=tuple(_slowed(c, recipe.time_scale) for c in recipe.contacts))
     lasts = (motion.clip_stop - motion.clip_start) / motion.fps
     for number, contact in enumerate(recipe.contacts):
