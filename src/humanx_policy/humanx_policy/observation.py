@@ -34,6 +34,7 @@ HISTORY = (0, 1, 2, 3, 4)
 # before a loss of tracking remain in sight: the longest loss of the training is 10 frames.
 OBJECT_HISTORY = (0, 1, 2, 3, 4, 8, 12, 16, 24, 32)
 MAX_LAG = 1000
+MAX_OBJECT_DISTANCE = 6.0  # m from the pelvis
 
 
 def _namespace(array: Array) -> Any:
@@ -122,7 +123,8 @@ def proprioception(
 
 def object_observation(*, root_pos: Array, root_quat: Array, object_pos: Array, tracked: Array) -> dict[str, Array]:
     """Return the raw terms of K objects; an object that is not tracked is zero together with its
-    flag.
+    flag, one farther away than ``MAX_OBJECT_DISTANCE`` is seen at that distance in its direction:
+    what leaves the room must not lead the network to where it has never been.
 
     ``root_pos`` (N, 3) m and ``root_quat`` (N, 4) of the pelvis as the motion capture sees it,
     ``object_pos`` (N, K, 3) m world, ``tracked`` (N, K) bool or 0/1. Returns ``object_pos`` (N, 3K)
@@ -132,6 +134,10 @@ def object_observation(*, root_pos: Array, root_quat: Array, object_pos: Array, 
     position_h = to_heading_frame(root_pos, root_quat, object_pos)
     xp = _namespace(position_h)
     seen = tracked != 0
+    distance = (position_h * position_h).sum(-1)[..., None] ** 0.5
+    far = distance > MAX_OBJECT_DISTANCE
+    nearer = position_h * (MAX_OBJECT_DISTANCE / xp.where(far, distance, xp.ones_like(distance)))
+    position_h = xp.where(far, nearer, position_h)
     # `where`, not a product: a position that was never seen may be NaN.
     masked = xp.where(seen[..., None], position_h, xp.zeros_like(position_h))
     flag = seen.astype(np.float32) if xp is np else seen.to(position_h.dtype)

@@ -81,6 +81,22 @@ def test_lost_object_is_zero_with_its_flag_even_if_never_seen():
     np.testing.assert_array_equal(out['object_tracked'], [[0, 1]])
 
 
+def test_an_object_beyond_the_room_is_seen_at_its_edge_by_numpy_and_torch_alike():
+    import torch
+
+    seen = {
+        'root_pos': np.zeros((1, 3)),
+        'root_quat': np.array([[1.0, 0, 0, 0]]),
+        'object_pos': np.array([[[30.0, 40.0, 0.0], [3.0, -4.0, 0.0]]]),
+        'tracked': np.array([[True, True]]),
+    }
+    edge = ob.MAX_OBJECT_DISTANCE
+    wanted = [[0.6 * edge, 0.8 * edge, 0, 3, -4, 0]]
+    np.testing.assert_allclose(ob.object_observation(**seen)['object_pos'], wanted, atol=1e-12)
+    tensors = {name: torch.from_numpy(value) for name, value in seen.items()}
+    np.testing.assert_allclose(ob.object_observation(**tensors)['object_pos'].numpy(), wanted, atol=1e-12)
+
+
 def test_pd_error_is_last_target_minus_position():
     q0, scale = np.full(J, 0.3), np.full(J, 0.5)
     terms = ob.proprioception(

@@ -16,7 +16,7 @@ from humanx_description.scene import default_qpos, scene
 from humanx_description.skills import Skill
 from humanx_policy import observation as ob
 from humanx_training.xmimic.mpc.arrivals import Arrivals
-from humanx_training.xmimic.mpc.expert import KickExpert
+from humanx_training.xmimic.mpc.expert import KickExpert, planted_frame, turn_back
 from humanx_training.xmimic.sim import MujocoSimulator, SimSpec
 
 CONTROL_PERIOD = 0.01  # s
@@ -39,6 +39,9 @@ class KickRanges:
     absent: float = 0.08  # share of episodes without a ball
     resting: float = 0.07  # share in which it stays at rest
     episode: float = 6.4  # s
+    # Chance that a robot that stands at the end of an episode goes on into the next as it is: the partner sends the
+    # next ball to where it stands now.
+    again: float = 0.5
     # Chance that an episode ends when the foot has passed the ball without touching it (interaction termination).
     interaction_termination: float = 0.0
     joint: float = 0.03  # rad, at the start (normal)
@@ -189,6 +192,25 @@ class KickEnv:
         qvel = np.zeros((count, 35))
         qvel[:, :3] = r.root_vel * rng.normal(size=(count, 3)) * [1, 1, 0.3]
         qvel[:, 6:] = r.joint_vel * rng.normal(size=(count, 29))
+        start = self._draw_ball(ids)
+        ball = np.tile([0, 0, 0, 1.0, 0, 0, 0], (count, 1))
+        ball[:, :3] = start
+        self.sim.set_state(np.concatenate([qpos, ball], 1), np.concatenate([qvel, np.zeros((count, 6))], 1), ids)
+        hold = np.tile(self.default, (count, 1))
+        self.sim.buffers.ctrl_applied[ids] = hold
+        self._queue[:, ids] = hold
+        self.last_action[ids] = 0
+        self._next_push[ids] = self._uniform(r.push_every, count)
+        self._lost_left[ids] = 0
+        self._fallen[ids] = False
+        self.expert.reset(mask)
+        self.expert.strayed[mask] = False
+        self.history.reset(mask)
+        self._mocap[:, ids] = self._mocap_frame()[ids]
+
+    def _draw_ball(self, ids: np.ndarray) -> np.ndarray:
+        """Draw how the balls of the environments ``ids`` (M,) come, in the home frame; return their starts (M, 3)."""
+        r, rng, count = self.ranges, self.rng, len(ids)
         draw = rng.random(count)
         self.kind[ids] = np.where(draw < r.absent, 2, np.where(draw < r.absent + r.resting, 1, 0))
         start = np.stack(
@@ -202,24 +224,26 @@ class KickEnv:
         self.velocity[ids] = np.stack([-speed * np.cos(angle), speed * np.sin(angle), np.zeros(count)], 1)
         self.launch[ids] = np.where(self.kind[ids] == 0, self._uniform(r.wait, count), np.inf)
         self.end[ids] = np.where(self.kind[ids] == 0, r.episode, 0.5 * r.episode)
-        ball = np.tile([0, 0, 0, 1.0, 0, 0, 0], (count, 1))
-        ball[:, :3] = start
-        self.sim.set_state(np.concatenate([qpos, ball], 1), np.concatenate([qvel, np.zeros((count, 6))], 1), ids)
-        hold = np.tile(self.default, (count, 1))
-        self.sim.buffers.ctrl_applied[ids] = hold
-        self._queue[:, ids] = hold
-        self.last_action[ids] = 0
         self.time[ids] = 0
-        self._next_push[ids] = self._uniform(r.push_every, count)
-        self._lost_left[ids] = 0
-        self._fallen[ids] = False
         self._doomed[ids] = rng.random(count) < r.interaction_termination
         self._touch_time[ids] = self._last_touch[ids] = np.nan
         self._leave[ids] = np.nan
-        self.expert.reset(mask)
-        self.expert.strayed[mask] = False
-        self.history.reset(mask)
-        self._mocap[:, ids] = self._mocap_frame()[ids]
+        return start
+
+    def _next_ball(self, ids: np.ndarray) -> None:
+        """Send another ball to robots (M,) that stand, in the home frame of where they stand now."""
+        if not len(ids):
+            return
+        b = self.sim.buffers
+        left = np.ones(len(ids), bool)
+        origin, yaw = planted_frame(b.xpos[ids, 0], b.xquat[ids, 0], left)
+        start = self._draw_ball(ids)
+        start[:, :2] = origin + turn_back(-yaw, start[:, :2])
+        self.start[ids] = start
+        self.velocity[ids, :2] = turn_back(-yaw, self.velocity[ids, :2])
+        self._next_push[ids] = self._uniform(self.ranges.push_every, len(ids))
+        b.qpos[ids, 36:39], b.qpos[ids, 39:43] = start, [1.0, 0, 0, 0]
+        b.qvel[ids, 35:41] = 0
 
     def _like_the_clips(self, start: np.ndarray, speed: np.ndarray, angle: np.ndarray) -> None:
         """Let some of the balls (M, 3), (M,), (M,) come as in the teacher's clips."""
@@ -293,7 +317,9 @@ class KickEnv:
         self._fallen |= (b.qpos[:, 2] < 0.5) | (tilt < 0.7) | ~b.finite | self.expert.strayed
         done = self._fallen | (self.time >= self.end) | (self._doomed & self._missed())
         self.finished = [self._outcome(i) for i in np.flatnonzero(done)]
-        self.reset(done)
+        again = done & ~self._fallen & ~self.expert.kicking & (self.rng.random(self.n) < self.ranges.again)
+        self.reset(done & ~again)
+        self._next_ball(np.flatnonzero(again))
         self._observe()
         return done
 
