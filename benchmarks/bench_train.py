@@ -3,10 +3,18 @@
     python benchmarks/bench_train.py --json out/bench/train.json
     python benchmarks/bench_train.py --mjlab-python /path/to/venv/bin/python   # a Python in which mjlab 1.6.0 runs
 
-G1 + ball + floor, 5 ms, implicitfast, Newton, self-collision on; policy at 100 Hz over 2 physics steps. `rollout` is
-mujoco.rollout called for the same 2 steps at a time. The share `elsewhere` is what the PPO loop spends outside MuJoCo
-and matrix products (torch's profiler, one iteration). Status 1 below a floor: 33,000 physics steps/s, 5,000 PPO
-samples/s, 10 times mjlab, 25 % elsewhere; `--no-floors` only measures.
+G1 + ball + floor, 5 ms, implicitfast, Newton, self-collision on; policy at 100 Hz over 2 physics steps; the default
+configuration of `humanx train teacher` (512 environments, actor and critic 256-128, 24 steps, 3 epochs of 4
+mini-batches, everything randomised). `rollout` is mujoco.rollout called for the same 2 steps at a time.
+
+The share `elsewhere` is the wall time of PPO iterations outside MuJoCo and matrix products. The products' time comes
+from torch's profiler over one more iteration; the rest from iterations without it, since it slows small operations.
+
+mjlab runs its own G1 velocity task (no ball) on mujoco_warp's CPU device at the same 100 Hz (2 x 5 ms), and its own PPO
+runner with the same network, steps, epochs and mini-batches. Simulation alone is a bare step of its simulator.
+
+Status 1 below a floor: 33,000 physics steps/s, 5,000 PPO samples/s, 10 times mjlab in all three, 25 % elsewhere;
+`--no-floors` only measures.
 """
 
 from __future__ import annotations
@@ -34,27 +42,47 @@ from humanx_training.xmimic.env import HumanXEnv
 from humanx_training.xmimic.sim import MujocoSimulator
 from humanx_training.xmimic.trainer import Trainer, one_torch_thread
 
-FLOORS = {'physics_steps_per_s': 33_000, 'ppo_samples_per_s': 5_000, 'times_mjlab': 10, 'elsewhere_share': 0.25}
+FLOORS = {
+    'physics_steps_per_s': 33_000, 'ppo_samples_per_s': 5_000, 'simulation_times_mjlab': 10, 'env_times_mjlab': 10,
+    'ppo_times_mjlab': 10, 'elsewhere_share': 0.25,
+}  # fmt: skip
+SUBSTEPS = 2
 BALL = ObjectSpec('ball', 'sphere', (0.11,), mass=0.43, rolling_rate=0.1)
-# What mjlab's own G1 velocity task does on this machine: environment steps/s at its own control rate (4 x 5 ms).
+_PRODUCTS = ('aten::addmm', 'aten::mm', 'aten::bmm', 'aten::baddbmm', 'aten::addmv')
+# Environment steps per second at 100 Hz: bare simulation, environment, whole PPO loop.
 _MJLAB = """
-import time, torch, json
+import json, sys, time
+from dataclasses import asdict
+import torch
 from mjlab.envs import ManagerBasedRlEnv
-from mjlab.tasks.registry import load_env_cfg
+from mjlab.rl import MjlabOnPolicyRunner, RslRlVecEnvWrapper
+from mjlab.tasks.registry import load_env_cfg, load_rl_cfg
 import mjlab.tasks
+worlds, hidden, steps, epochs, batches = json.loads(sys.argv[1])
 cfg = load_env_cfg('Mjlab-Velocity-Flat-Unitree-G1')
-cfg.scene.num_envs = 64
+cfg.scene.num_envs, cfg.decimation = worlds, 2
+assert abs(cfg.sim.mujoco.timestep - 0.005) < 1e-9
 env = ManagerBasedRlEnv(cfg, device='cpu')
 env.reset()
-action = torch.zeros(64, 29)
-for _ in range(2):
+action = torch.zeros(worlds, 29)
+
+def rate(step, count, each):
+    begin = time.perf_counter()
+    for _ in range(count):
+        step()
+    return count * each / (time.perf_counter() - begin)
+
+for _ in range(3):
     env.step(action)
-begin = time.perf_counter()
-steps = 10
-for _ in range(steps):
-    env.step(action)
-seconds = time.perf_counter() - begin
-print('RESULT', json.dumps({'physics': 64 * steps * cfg.decimation / seconds, 'decimation': cfg.decimation}))
+result = {'env': rate(lambda: env.step(action), 20, worlds), 'simulation': rate(env.sim.step, 40, worlds / 2)}
+rl = asdict(load_rl_cfg('Mjlab-Velocity-Flat-Unitree-G1'))
+rl['logger'], rl['num_steps_per_env'] = 'tensorboard', steps
+rl['actor']['hidden_dims'] = rl['critic']['hidden_dims'] = tuple(hidden)
+rl['algorithm']['num_learning_epochs'], rl['algorithm']['num_mini_batches'] = epochs, batches
+runner = MjlabOnPolicyRunner(RslRlVecEnvWrapper(env), rl, None, 'cpu')
+runner.learn(1)
+result['ppo'] = rate(lambda: runner.learn(1), 2, worlds * steps)
+print('RESULT', json.dumps(result))
 """
 
 
@@ -129,30 +157,30 @@ def ppo(envs: int, iterations: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(env, config, Path(folder), quiet=True)
         history = trainer.run()
-        seconds = sum(h['time/collect'] + h['time/learn'] for h in history[1:])
-        samples = envs * config.ppo.steps * (len(history) - 1)
-        physics_share = sum(h['time/physics'] for h in history[1:]) / seconds
-        learn_share = sum(h['time/learn'] for h in history[1:]) / seconds
+        measured = history[1:]
+        seconds = sum(h['time/collect'] + h['time/learn'] for h in measured)
+        samples = envs * config.ppo.steps * len(measured)
+        physics_share = sum(h['time/physics'] for h in measured) / seconds
+        learn_share = sum(h['time/learn'] for h in measured) / seconds
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-            before, begin = env.sim.physics_seconds, time.perf_counter()
             trainer._iterate(env.observe())
-            total = time.perf_counter() - begin
-        physics_time = env.sim.physics_seconds - before
-        products = sum(
-            e.self_cpu_time_total for e in profile.key_averages() if e.key in ('aten::addmm', 'aten::mm', 'aten::bmm')
-        )
+        products = sum(e.self_cpu_time_total for e in profile.key_averages() if e.key in _PRODUCTS) * 1e-6
+        products_share = products * len(measured) / seconds
     env.close()
     return {
         'ppo_samples_per_s': samples / seconds,
         'physics_share': physics_share,
+        'products_share': products_share,
         'learn_share': learn_share,
-        'elsewhere_share': max(0.0, 1.0 - (physics_time + products * 1e-6) / total),
+        'elsewhere_share': max(0.0, 1.0 - physics_share - products_share),
     }
 
 
-def mjlab(python: str) -> dict[str, float] | None:
-    """Return mjlab's physics steps per second on this CPU, None where it does not run."""
-    result = subprocess.run([python, '-c', _MJLAB], capture_output=True, text=True, timeout=1200)
+def mjlab(python: str, worlds: int) -> dict[str, float] | None:
+    """Return mjlab's environment steps per second on this CPU, None where it does not run."""
+    p = build().ppo
+    settings = json.dumps([worlds, list(p.hidden), p.steps, p.epochs, p.mini_batches])
+    result = subprocess.run([python, '-c', _MJLAB, settings], capture_output=True, text=True, timeout=1800)
     for line in result.stdout.splitlines():
         if line.startswith('RESULT'):
             return json.loads(line[6:])
@@ -165,8 +193,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--json', type=Path)
     parser.add_argument('--envs', type=int, default=512)
-    parser.add_argument('--iterations', type=int, default=6)
-    parser.add_argument('--mjlab-python', help='a Python in which mjlab runs; default: this one')
+    parser.add_argument('--iterations', type=int, default=8)
+    parser.add_argument('--mjlab-python', help='a Python in which mjlab runs; without it only our own is measured')
+    parser.add_argument('--mjlab-worlds', type=int, default=64, help='64 was its fastest of 64 and 256 on two cores')
     parser.add_argument('--no-floors', action='store_true')
     args = parser.parse_args()
     torch.set_num_threads(2)
@@ -190,10 +219,17 @@ def main() -> int:
     note('env_physics_share', share)
     for name, value in ppo(args.envs, args.iterations).items():
         note(name, value)
-    other = mjlab(args.mjlab_python) if args.mjlab_python else None
+    other = mjlab(args.mjlab_python, args.mjlab_worlds) if args.mjlab_python else None
     if other is not None:
-        note('mjlab_physics_steps_per_s', other['physics'])
-        note('times_mjlab', 2 * figures['env_steps_per_s'] / other['physics'])
+        ours = {
+            'simulation': figures['physics_steps_per_s'] / SUBSTEPS, 'env': figures['env_steps_per_s'],
+            'ppo': figures['ppo_samples_per_s'],
+        }  # fmt: skip
+        for name, rate in other.items():
+            note(f'mjlab_{name}_steps_per_s', rate)
+            note(f'{name}_times_mjlab', ours[name] / rate)
+    elif args.mjlab_python:
+        missed.append('mjlab')
     print(f'our stepper / mujoco.rollout, 2 steps at a time: '
           f'{figures["physics_steps_per_s"] / figures["rollout_steps_per_s"]:.2f}')  # fmt: skip
     if args.json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import mujoco
@@ -32,6 +33,16 @@ def load_clips(paths: Sequence[Path]) -> list[InteractionClip]:
     return [InteractionClip.load(file) for file in files]
 
 
+@dataclass
+class Frames:
+    """References of a batch of frames (...,): the arrays of :class:`ClipSet` that belong to them, (..., size)."""
+
+    qpos: torch.Tensor
+    qvel: torch.Tensor
+    contact: torch.Tensor  # 0 or 1
+    phase: torch.Tensor
+
+
 class ClipSet:
     """F frames of C clips at 100 Hz as float32 tensors on ``device``; body arrays follow ``bodies``.
 
@@ -58,22 +69,24 @@ class ClipSet:
         def tensor(arrays: list[np.ndarray], dtype: torch.dtype = torch.float32) -> torch.Tensor:
             return torch.as_tensor(np.concatenate(arrays), dtype=dtype, device=self.device)
 
-        self.qpos = tensor([clip.qpos() for clip in clips])
-        self.qvel = tensor([clip.qvel() for clip in clips])
+        qpos, qvel = tensor([clip.qpos() for clip in clips]), tensor([clip.qvel() for clip in clips])
         self.body_pos = tensor([p[0] for p in poses])
         self.body_quat = tensor([p[1] for p in poses])
         self.body_vel = tensor([p[2] for p in poses])
         self.contact = tensor([_contacts(clip, self.contact_bodies) for clip in clips], torch.bool)
-        self.still = (self.qvel[:, :3].norm(dim=-1) < 0.1) & (self.qvel[:, 6:35].abs().amax(-1) < 0.5)
+        self.still = (qvel[:, :3].norm(dim=-1) < 0.1) & (qvel[:, 6:35].abs().amax(-1) < 0.5)
         self.lengths = torch.tensor(lengths, device=self.device)
         self.starts = torch.cumsum(self.lengths, 0) - self.lengths
         self.clip_of_frame = torch.repeat_interleave(torch.arange(len(clips), device=self.device), self.lengths)
         self.last_of_frame = (self.starts + self.lengths - 1)[self.clip_of_frame]
-        self.phase = self._phase()
+        # What is read together lies together: one lookup of a frame instead of one for each array.
+        parts = [qpos, qvel, self.contact.float(), self._phase()]
+        self._table, self._widths = torch.cat(parts, 1), [part.shape[1] for part in parts]
+        self.qpos, self.qvel, _, self.phase = self._table.split(self._widths, 1)
 
     def _phase(self) -> torch.Tensor:
         """Return (F, 9): how far each frame is in its clip, 0 to 1, and waves of it."""
-        frame = torch.arange(len(self.qpos), device=self.device)
+        frame = torch.arange(len(self.clip_of_frame), device=self.device)
         progress = (frame - self.starts[self.clip_of_frame]) / self.lengths[self.clip_of_frame]
         waves = [f(2 * torch.pi * k * progress) for k in (1, 2, 4, 8) for f in (torch.sin, torch.cos)]
         return torch.stack([progress, *waves], -1)
@@ -83,9 +96,17 @@ class ClipSet:
         """C."""
         return len(self.lengths)
 
-    def ahead(self, frame: torch.Tensor, steps: int) -> torch.Tensor:
-        """Return frames ``steps`` later, held at the end of their clip: (N,) to (N,)."""
-        return torch.minimum(frame + steps, self.last_of_frame[frame])
+    def ahead(self, frame: torch.Tensor, steps: int | torch.Tensor) -> torch.Tensor:
+        """Return frames ``steps`` later, held at the end of their clip: (N,) to (N,), or (N, K) for K steps."""
+        last = self.last_of_frame[frame]
+        if isinstance(steps, torch.Tensor):
+            frame, last = frame[:, None], last[:, None]
+        return torch.minimum(frame + steps, last)
+
+    def at(self, frame: torch.Tensor) -> Frames:
+        """Return what the references are in ``frame`` (...,)."""
+        rows = self._table.index_select(0, frame.flatten()).view(*frame.shape, -1)
+        return Frames(*rows.split(self._widths, -1))
 
 
 def _check_alike(clips: Sequence[InteractionClip]) -> None:

@@ -90,6 +90,7 @@ class HumanXEnv(VecEnv):
         self.joint_lower, self.joint_upper = tensor(robot.JOINT_LOWER), tensor(robot.JOINT_UPPER)
         self.target_lower, self.target_upper = tensor(robot.TARGET_LOWER), tensor(robot.TARGET_UPPER)
         self.torque_to_target = tensor(robot.EFFORT_LIMIT / robot.KP)
+        self.future = torch.tensor(self.cfg.future, device=self.device)
         names = self.clips.bodies
         self.key = slice(0, len(robot.KEY_BODIES))
         self.feet = [names.index(b) for b in robot.FOOT_BODIES]
@@ -219,14 +220,14 @@ class HumanXEnv(VecEnv):
     def snapshot(self) -> Snapshot:
         """Return the present state beside its reference, float32."""
         s, c = self.sim, self.clips
-        contact = s.contact
+        contact, ref = s.contact, c.at(self.frame)
         return Snapshot(
             qpos=s.qpos.float(), qvel=s.qvel.float(), body_pos=s.xpos.float(), body_quat=s.xquat.float(),
             body_vel=s.xvel.float(), torque=s.actuator_force.float(),
             contact=contact[:, self.object_pairs], feet_contact=contact[:, self.foot_pairs],
-            ref_qpos=c.qpos[self.frame], ref_qvel=c.qvel[self.frame], ref_body_pos=c.body_pos[self.frame],
-            ref_body_quat=c.body_quat[self.frame], ref_body_vel=c.body_vel[self.frame],
-            ref_contact=c.contact[self.frame],
+            ref_qpos=ref.qpos, ref_qvel=ref.qvel, ref_body_pos=c.body_pos.index_select(0, self.frame),
+            ref_body_quat=c.body_quat.index_select(0, self.frame),
+            ref_body_vel=c.body_vel.index_select(0, self.frame), ref_contact=ref.contact > 0.5,
         )
 
     def _terminations(self, s: Snapshot) -> torch.Tensor:
@@ -276,7 +277,7 @@ class HumanXEnv(VecEnv):
             last = last - (reference - self.default_joints) / self.action_scale
         return privileged_observation(
             self.clips, self.frame, s.qpos.float(), s.qvel.float(), s.xpos.float(), s.contact[:, self.object_pairs],
-            last, self.cfg.future, scale, self.default_joints,
+            last, self.future, scale, self.default_joints,
         )
 
     def _measure(self) -> dict[str, torch.Tensor]:

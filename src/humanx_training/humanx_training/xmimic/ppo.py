@@ -84,7 +84,7 @@ class XMimicPPO(PPO):
         self.optimizer = torch.optim.Adam([
             {'params': [p for p in actor.parameters() if p.requires_grad], 'lr': config.learning_rate},
             {'params': list(critic.parameters()), 'lr': config.critic_learning_rate},
-        ])  # fmt: skip
+        ], fused=True)  # fmt: skip
 
     def process_env_step(
         self, obs: TensorDict, rewards: torch.Tensor, dones: torch.Tensor, extras: dict[str, torch.Tensor]

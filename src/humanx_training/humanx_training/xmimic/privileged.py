@@ -10,19 +10,20 @@ from humanx_training.xmimic.clip_set import ClipSet
 
 def privileged_observation(
     clips: ClipSet, frame: torch.Tensor, qpos: torch.Tensor, qvel: torch.Tensor, body_pos: torch.Tensor,
-    contact: torch.Tensor, last_action: torch.Tensor, future: tuple[int, ...], object_scale: torch.Tensor | None,
+    contact: torch.Tensor, last_action: torch.Tensor, future: torch.Tensor, object_scale: torch.Tensor | None,
     default_joints: torch.Tensor,
 ) -> torch.Tensor:
     """Return (N, P) float32.
 
     ``frame`` (N,): the reference frame of now; state as in :class:`.sim.Simulator`, float32; ``contact`` (N, K) with
-    the object; ``future``: how many frames ahead joints, root and object are shown; ``default_joints`` (29,) rad.
+    the object; ``future`` (K,): how many frames ahead joints, root and object are shown; ``default_joints`` (29,) rad.
     """
     n = len(qpos)
     root_pos, root_quat, joints = qpos[:, :3], qpos[:, 3:7], qpos[:, 7:36]
     has_object = clips.has_object
-    ahead = torch.stack([clips.ahead(frame, steps) for steps in future], 1)
-    ref, ref_vel = clips.qpos[ahead], clips.qvel[ahead]  # (N, futures, nq), (N, futures, nv)
+    now = clips.at(frame)
+    ahead = clips.at(clips.ahead(frame, future))
+    ref, ref_vel = ahead.qpos, ahead.qvel  # (N, K, nq), (N, K, nv)
 
     # All vectors are turned into the pelvis frame at once.
     world = [qvel[:, None, :3], clips.body_pos[frame] - body_pos, ref[..., :3] - root_pos[:, None], ref_vel[..., :3]]
@@ -30,7 +31,7 @@ def privileged_observation(
         object_pos = qpos[:, None, 36:39]
         world += [
             ref[..., 36:39] - root_pos[:, None], object_pos - root_pos[:, None], qvel[:, None, 35:38],
-            clips.qpos[frame][:, None, 36:39] - object_pos,
+            now.qpos[:, None, 36:39] - object_pos,
         ]
     turn = quat.matrix(root_quat)
     vectors = torch.bmm(torch.cat(world, 1), turn).split([v.shape[1] for v in world], 1)
@@ -44,13 +45,13 @@ def privileged_observation(
     ]
     shown = [ref[..., 7:36] - joints[:, None], 3.0 * ref_offset, 2.0 * relative, ref_velocity]
     if has_object:
-        shown += [vectors[4].clamp(-3.0, 3.0), clips.contact[ahead].float()]
+        shown += [vectors[4].clamp(-3.0, 3.0), ahead.contact]
     for index in range(len(future)):
         parts += [value[:, index] for value in shown[:4]]
         if index == 0:
             parts += [0.1 * ref_vel[:, 0, 6:35], 0.3 * ref_vel[:, 0, 3:6]]
         parts += [value[:, index] for value in shown[4:]]
-    parts.append(clips.phase[frame])
+    parts.append(now.phase)
     if has_object:
         parts += [
             vectors[5][:, 0].clamp(-3.0, 3.0), 0.5 * vectors[6][:, 0], 0.05 * qvel[:, 38:41],

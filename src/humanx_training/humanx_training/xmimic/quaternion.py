@@ -29,10 +29,9 @@ def conjugate(q: torch.Tensor) -> torch.Tensor:
 
 def angle(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return the angle (...) in rad, 0 to pi, between two rotations."""
-    dot = (a * b).sum(-1).abs()
-    # atan2 keeps its accuracy at small angles, where acos loses it.
-    sine = (a - b).norm(dim=-1).minimum((a + b).norm(dim=-1)) * 0.5
-    return 4.0 * torch.atan2(sine, (1.0 + dot).clamp(min=1e-9).mul(0.5).sqrt())
+    # The arc sine of the chord keeps its accuracy at small angles, where the arc cosine of the product loses it.
+    chord = (a - b).norm(dim=-1).minimum((a + b).norm(dim=-1))
+    return 4.0 * torch.asin((0.5 * chord).clamp(max=1.0))
 
 
 def rotate(q: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

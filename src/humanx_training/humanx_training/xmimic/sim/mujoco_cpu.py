@@ -119,7 +119,7 @@ class MujocoSimulator(Simulator):
         """Recompute derived constants; see :meth:`.base.Simulator.refresh_constants`."""
         for derived in _DERIVED:
             self.parameter_array(derived)
-        self._engine.run(_SET_CONST, _ids(env_ids), 0)
+        self._run(_SET_CONST, _ids(env_ids), 0)
 
     def set_state(
         self, qpos: torch.Tensor | np.ndarray, qvel: torch.Tensor | np.ndarray,
@@ -136,14 +136,17 @@ class MujocoSimulator(Simulator):
         b.warmstart[where] = 0.0
         b.time[where] = 0.0
         b.ctrl_applied[where] = b.qpos[where][:, 7 : 7 + self.model.nu] if self.model.nq >= 7 + self.model.nu else 0.0
-        self._engine.run(_FORWARD, ids, 0)
+        self._run(_FORWARD, ids, 0)
 
     def step(self, ctrl: torch.Tensor | np.ndarray | None = None, substeps: int = 1) -> None:
         """Advance all environments; ``ctrl=None`` uses what is in ``buffers.ctrl``."""
         if ctrl is not None:
             self.buffers.ctrl[:] = ctrl
+        self._run(_STEP, None, substeps)
+
+    def _run(self, kind: int, ids: np.ndarray | None, substeps: int) -> None:
         start = time.perf_counter()
-        self._engine.run(_STEP, None, substeps)
+        self._engine.run(kind, ids, substeps)
         self.physics_seconds += time.perf_counter() - start
 
     def close(self) -> None:
