@@ -86,6 +86,18 @@ class XMimicPPO(PPO):
             {'params': list(critic.parameters()), 'lr': config.critic_learning_rate},
         ], fused=True)  # fmt: skip
 
+    def act(self, obs: TensorDict) -> torch.Tensor:
+        """Sample actions and keep what the update needs; the networks share their normalised observations."""
+        seen, actor, t = self.normalised(obs), self._raw_actor, self.transition
+        assert actor.distribution is not None
+        actor.distribution.update(actor.mlp(seen['actor']))
+        t.actions = actor.distribution.sample().detach()
+        t.values = self._raw_critic.mlp(seen['critic']).detach()
+        t.actions_log_prob = actor.get_output_log_prob(t.actions).detach()
+        t.distribution_params = tuple(p.detach() for p in actor.output_distribution_params)
+        t.hidden_states, t.observations = (None, None), obs
+        return t.actions
+
     def process_env_step(
         self, obs: TensorDict, rewards: torch.Tensor, dones: torch.Tensor, extras: dict[str, torch.Tensor]
     ) -> None:

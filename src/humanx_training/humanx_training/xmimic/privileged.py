@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from humanx_training.xmimic import quaternion as quat
@@ -39,24 +41,35 @@ def privileged_observation(
     relative = quat.multiply(quat.conjugate(root_quat)[:, None].expand(-1, len(future), -1), ref[..., 3:7])
     relative = torch.where(relative[..., :1] < 0, -relative, relative)[..., 1:]
 
-    parts = [
-        root_pos[:, 2:3], turn[:, 2], root_vel[:, 0], 0.3 * qvel[:, 3:6], joints - default_joints, 0.1 * qvel[:, 6:35],
-        last_action, 3.0 * key_error.flatten(1),
-    ]
-    shown = [ref[..., 7:36] - joints[:, None], 3.0 * ref_offset, 2.0 * relative, ref_velocity]
-    if has_object:
-        shown += [vectors[4].clamp(-3.0, 3.0), ahead.contact]
+    # Values and what they are multiplied by, once for all at the end.
+    parts: list[tuple[torch.Tensor, float]] = [
+        (root_pos[:, 2:3], 1.0), (turn[:, 2], 1.0), (root_vel[:, 0], 1.0), (qvel[:, 3:6], 0.3),
+        (joints - default_joints, 1.0), (qvel[:, 6:35], 0.1), (last_action, 1.0), (key_error.flatten(1), 3.0),
+    ]  # fmt: skip
+    to_go = ref[..., 7:36] - joints[:, None]
+    object_offset = vectors[4].clamp(-3.0, 3.0) if has_object else None
     for index in range(len(future)):
-        parts += [value[:, index] for value in shown[:4]]
+        parts += [
+            (to_go[:, index], 1.0), (ref_offset[:, index], 3.0), (relative[:, index], 2.0),
+            (ref_velocity[:, index], 1.0),
+        ]  # fmt: skip
         if index == 0:
-            parts += [0.1 * ref_vel[:, 0, 6:35], 0.3 * ref_vel[:, 0, 3:6]]
-        parts += [value[:, index] for value in shown[4:]]
-    parts.append(now.phase)
+            parts += [(ref_vel[:, 0, 6:35], 0.1), (ref_vel[:, 0, 3:6], 0.3)]
+        if object_offset is not None:
+            parts += [(object_offset[:, index], 1.0), (ahead.contact[:, index], 1.0)]
+    parts.append((now.phase, 1.0))
     if has_object:
         parts += [
-            vectors[5][:, 0].clamp(-3.0, 3.0), 0.5 * vectors[6][:, 0], 0.05 * qvel[:, 38:41],
-            contact.float(), 3.0 * vectors[7][:, 0].clamp(-1.0, 1.0),
-        ]
+            (vectors[5][:, 0].clamp(-3.0, 3.0), 1.0), (vectors[6][:, 0], 0.5), (qvel[:, 38:41], 0.05),
+            (contact.float(), 1.0), (vectors[7][:, 0].clamp(-1.0, 1.0), 3.0),
+        ]  # fmt: skip
         if object_scale is not None:
-            parts.append((object_scale.view(n, 1) - 1.0) * 10.0)
-    return torch.cat(parts, -1)
+            parts.append((object_scale.view(n, 1) - 1.0, 10.0))
+    out = torch.cat([value for value, _ in parts], -1)
+    return out.mul_(_scales(tuple((value.shape[1], scale) for value, scale in parts), qpos.device))
+
+
+@functools.lru_cache
+def _scales(parts: tuple[tuple[int, float], ...], device: torch.device) -> torch.Tensor:
+    """Return each column's factor (P,) from pairs of width and factor."""
+    return torch.cat([torch.full((width,), factor, device=device) for width, factor in parts])

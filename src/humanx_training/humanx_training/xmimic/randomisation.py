@@ -29,6 +29,9 @@ class DomainRandomiser:
         self._dtype = sim.qpos.dtype
         self._nominal = {name: np.array(getattr(model, name)) for name in (
             'body_mass', 'body_inertia', 'body_ipos', 'geom_friction', 'actuator_gainprm', 'actuator_biasprm')}
+        self._kp, self._kd = (
+            torch.tensor(gain.copy(), dtype=self._dtype, device=sim.device) for gain in (robot.KP, robot.KD)
+        )
         self._robot_bodies = [b for b in range(1, model.nbody) if model.body_rootid[b] == model.body('pelvis').id]
         self._feet = [g for g in range(model.ngeom) if '_foot' in (model.geom(g).name or '')]
         # A simulator without parameters of its own can still play clips that share one object.
@@ -75,8 +78,8 @@ class DomainRandomiser:
         """Draw gains, delay and object of the environments ``env_ids`` (M,), which play clips (M,)."""
         c, sim, m = self._config, self._sim, len(env_ids)
         if c.enabled:
-            kp = self._factor(c.kp, m, 1) * torch.tensor(robot.KP.copy(), dtype=self._dtype, device=sim.device)
-            kd = self._factor(c.kd, m, 1) * torch.tensor(robot.KD.copy(), dtype=self._dtype, device=sim.device)
+            kp = self._factor(c.kp, m, 1) * self._kp
+            kd = self._factor(c.kd, m, 1) * self._kd
             gain, bias = sim.parameter('actuator_gainprm'), sim.parameter('actuator_biasprm')
             gain[env_ids, :, 0] = kp
             bias[env_ids, :, 1] = -kp
@@ -115,8 +118,9 @@ class _ObjectParameters:
         # Calibrated once: solref of a grid of restitutions, interpolated at every draw.
         self._grid = np.linspace(0.0, 0.9, 10)
         self._grid_b = np.array([bounce_solref(float(e), sim.timestep) for e in self._grid])
-        for field in _OBJECT_FIELDS:
-            sim.parameter(field)
+        self._parameters = {field: sim.parameter(field) for field in _OBJECT_FIELDS}
+        rows = {'geom': self._geoms, 'pair': self._pairs, 'spin': [self._dof + k for k in (3, 4, 5)]}
+        self._rows_of = {k: torch.tensor(v, dtype=torch.long, device=sim.device) for k, v in rows.items()}
         self._nominal = {
             f: torch.as_tensor(np.array(getattr(model, f)), dtype=sim.qpos.dtype, device=sim.device)
             for f in _OBJECT_FIELDS
@@ -135,38 +139,38 @@ class _ObjectParameters:
                 self._sim.parameter(field)[:, self._body] = self._nominal[field][self._body]
 
     def set(self, ids: torch.Tensor, clips: torch.Tensor, draws: list[torch.Tensor], c: RandomisationConfig) -> None:
-        sim, nominal, g, b = self._sim, self._nominal, self._geoms, self._body
+        parameter, nominal, b = self._parameters, self._nominal, self._body
+        g, p, spin = (self._rows_of[name] for name in ('geom', 'pair', 'spin'))
         mass_draw, size_draw, friction_draw, bounce_draw, rolling_draw = draws
         size = self._scale[clips] * (1.0 + c.object_size * size_draw)
         mass = self._mass[clips] * (1.0 + c.object_mass * mass_draw)
         self.size_factor[ids] = size
         row = ids[:, None]
-        sim.parameter('geom_size')[row, g] = nominal['geom_size'][g] * size[:, None, None]
-        sim.parameter('geom_pos')[row, g] = nominal['geom_pos'][g] * size[:, None, None]
-        sim.parameter('geom_rbound')[row, g] = nominal['geom_rbound'][g] * size[:, None]
-        sim.parameter('geom_aabb')[row, g] = nominal['geom_aabb'][g] * size[:, None, None]
-        sim.parameter('body_mass')[ids, b] = nominal['body_mass'][b] * mass
-        sim.parameter('body_subtreemass')[ids, b] = nominal['body_mass'][b] * mass
+        parameter['geom_size'][row, g] = nominal['geom_size'][g] * size[:, None, None]
+        parameter['geom_pos'][row, g] = nominal['geom_pos'][g] * size[:, None, None]
+        parameter['geom_rbound'][row, g] = nominal['geom_rbound'][g] * size[:, None]
+        parameter['geom_aabb'][row, g] = nominal['geom_aabb'][g] * size[:, None, None]
+        parameter['body_mass'][ids, b] = nominal['body_mass'][b] * mass
+        parameter['body_subtreemass'][ids, b] = nominal['body_mass'][b] * mass
         inertia = nominal['body_inertia'][b] * (mass * size.square())[:, None]
-        sim.parameter('body_inertia')[ids, b] = inertia
+        parameter['body_inertia'][ids, b] = inertia
         # What the solver takes as the object's inverse inertia: (1/m, mean 1/I).
-        weights = sim.parameter('body_invweight0')
+        weights = parameter['body_invweight0']
         weights[ids, b, 0] = nominal['body_invweight0'][b, 0] / mass
         weights[ids, b, 1] = nominal['body_invweight0'][b, 1] / (mass * size.square())
         friction = self._friction[clips] * (1.0 + c.object_friction * friction_draw)
-        sim.parameter('geom_friction')[row, g, 0] = friction[:, None]
+        parameter['geom_friction'][row, g, 0] = friction[:, None]
         bounce = c.restitution * bounce_draw
-        sim.parameter('geom_solref')[row, g] = self._solref(self._body_bounce[clips] + bounce)[:, None]
+        parameter['geom_solref'][row, g] = self._solref(self._body_bounce[clips] + bounce)[:, None]
         if self._pairs:
-            p = self._pairs
-            sim.parameter('pair_friction')[row, p, 0] = friction[:, None]
-            sim.parameter('pair_friction')[row, p, 1] = friction[:, None]
-            sim.parameter('pair_solref')[row, p] = self._solref(self._bounce[clips] + bounce)[:, None]
+            parameter['pair_friction'][row, p, 0] = friction[:, None]
+            parameter['pair_friction'][row, p, 1] = friction[:, None]
+            parameter['pair_solref'][row, p] = self._solref(self._bounce[clips] + bounce)[:, None]
         if self._sphere:
             rate = self._rolling[clips] * (1.0 + c.rolling * rolling_draw)
-            radius = nominal['geom_size'][g[0], 0] * size
+            radius = nominal['geom_size'][self._geoms[0], 0] * size
             damping = rate * (nominal['body_mass'][b] * mass * radius.square() + inertia[:, 0])
-            sim.parameter('dof_damping')[row, [self._dof + 3, self._dof + 4, self._dof + 5]] = damping[:, None]
+            parameter['dof_damping'][row, spin] = damping[:, None]
 
 
 _OBJECT_FIELDS = (
