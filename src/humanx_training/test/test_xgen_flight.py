@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from humanx_description.objects import ObjectSpec
+from humanx_training import rotation
 from humanx_training.xgen.flight import BodyState, World, arrive, launch_velocity
 
 BALL = ObjectSpec('ball', 'sphere', (0.11,), mass=0.43, restitution=0.7, rolling_rate=0.1)
@@ -91,3 +92,33 @@ def test_launch_velocity_hits_the_target_and_says_when_it_cannot():
     assert path.pos[:, 2].max() == pytest.approx(2.3, abs=0.01)
     with pytest.raises(ValueError, match='apex'):
         launch_velocity(start, target, apex=1.6)
+
+
+def test_a_shuttlecock_turns_into_the_wind_and_keeps_its_path():
+    world = World(SHUTTLE)
+    # Struck: the cork still points at the racket, against the velocity.
+    backward = rotation.between(np.array([1.0, 0.0, 0.0]), np.array([-1.0, 0.0, 0.0]))
+    start = BodyState(np.array([0.0, 0.0, 1.8]), backward, np.array([12.0, 0.0, 3.0]), np.zeros(3))
+    path = world.forward(start, 200, 100.0)
+    cork = rotation.rotate(path.quat, np.tile([1.0, 0.0, 0.0], (200, 1)))
+    wind = path.vel / np.linalg.norm(path.vel, axis=1, keepdims=True)
+    angle = np.degrees(np.arccos(np.clip((cork * wind).sum(axis=1), -1, 1)))
+    flying = np.cumsum(path.pos[:, 2] < 0.2) == 0
+    assert flying.sum() > 60
+    # Measured shuttlecocks need 20 to 40 ms at this speed, and 100 ms to settle.
+    assert angle[1] > 100
+    assert angle[5] < 60
+    assert angle[12:][flying[12:]].max() < 10
+    # Where it is does not depend on how it is turned, until it lands.
+    other = world.forward(BodyState(start.pos, UNIT, start.vel, np.zeros(3)), 200, 100.0)
+    assert np.allclose(other.pos[flying], path.pos[flying], atol=1e-9)
+    step = np.linalg.norm(rotation.log(rotation.multiply(rotation.conjugate(path.quat[:-1]), path.quat[1:])), axis=1)
+    assert step[12 : flying.sum()].max() < 0.1
+
+
+def test_a_shuttlecock_arrives_cork_ahead():
+    end = BodyState(np.array([0.3, 0.0, 2.0]), UNIT, np.array([-5.0, 0.0, -3.0]), np.zeros(3))
+    path = arrive(World(SHUTTLE), end, 60, 100.0).path
+    cork = rotation.rotate(path.quat, np.tile([1.0, 0.0, 0.0], (60, 1)))
+    wind = path.vel / np.linalg.norm(path.vel, axis=1, keepdims=True)
+    assert (cork * wind).sum(axis=1).min() > np.cos(np.deg2rad(5))

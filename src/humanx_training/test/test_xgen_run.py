@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import trimesh
 import yaml
 
 from humanx_description.errors import UserError
@@ -20,6 +21,7 @@ from humanx_training.xgen.retarget.kinematics import Kinematics, Pose
 from humanx_training.xgen.retarget.stance import balanced_stance
 from humanx_training.xgen.run import job_of, make, plan_of, run
 from humanx_training.xgen.stage import Stage
+from humanx_training.xgen.surface import Surface
 
 
 @pytest.fixture(scope='module')
@@ -116,6 +118,37 @@ def test_every_skill_file_with_a_recipe_is_valid():
         recipe_of(load_skill(name), str(skill_path(name)))
 
 
+def test_another_object_takes_the_place_of_the_first(data, tmp_path):
+    # An egg-shaped mesh, its file beside the skill file, and a drum instead of the box.
+    egg = trimesh.creation.icosphere(subdivisions=2, radius=1.0)
+    egg.apply_scale([0.15, 0.18, 0.15])
+    egg.export(tmp_path / 'egg.ply')
+    text = yaml.safe_load(skill_path('cargo').read_text())
+    text['xgen']['augment'] = {'size': [0.95, 1.05], 'replace': [
+        {'name': 'egg', 'shape': 'mesh', 'size': [1.0], 'mesh': 'egg.ply', 'mass': 0.7},
+        {'name': 'drum', 'shape': 'cylinder', 'size': [0.16, 0.28], 'mass': 0.9},
+    ]}  # fmt: skip
+    path = tmp_path / 'cargo.yaml'
+    path.write_text(yaml.safe_dump(text))
+    job = job_of(load_skill(path), str(path), 3, tmp_path)
+    drawn = [plan_of(job, index, 0) for index in range(1, 30)]
+    counts = {name: sum(p.draws['replaced_by'] == name for p in drawn) for name in ('', 'egg', 'drum')}
+    assert min(counts.values()) >= 4, counts
+    for name in ('egg', 'drum'):
+        plan = next(p for p in drawn if p.draws['replaced_by'] == name)
+        made = make(job, plan, Stage(()))  # raises when the clip does not pass its check
+        clip = made.clip
+        assert clip.object_name == 'box'
+        spec = clip.object_spec()
+        assert spec.shape == ('mesh' if name == 'egg' else 'cylinder')
+        assert spec.mass == pytest.approx((0.7 if name == 'egg' else 0.9) * plan.draws['size'] ** 2)
+        assert made.refined.closure_after[np.isfinite(made.refined.closure_after)].mean() < 0.02
+        # It lies on the floor first, on what is its underside, and is carried at the end.
+        low = Surface.of(spec).lowest(rotation.to_matrix(clip.object_quat[0]))
+        assert clip.object_pos[0, 2] == pytest.approx(low, abs=2e-3)
+        assert clip.object_pos[-1, 2] > 0.6
+
+
 def wrong(tmp_path, edit):
     text = yaml.safe_load(skill_path('football').read_text())
     edit(text)
@@ -136,6 +169,11 @@ def wrong(tmp_path, edit):
         (lambda s: s['xgen'].update(sources=[]), 'sources is empty'),
         (lambda s: s['xgen'].update(colour='red'), "unknown field 'colour'"),
         (lambda s: s['xgen']['augment'].update(size=[2, 1]), 'augment.size'),
+        (lambda s: s['xgen']['augment'].update(replace=['crate']), 'augment: replace'),
+        (
+            lambda s: s['xgen']['augment'].update(replace=[dict(name='egg', shape='mesh', size=[1], mesh='no.stl')]),
+            "object 'egg': ",
+        ),
         (lambda s: s.pop('xgen'), 'no section xgen'),
     ],
 )

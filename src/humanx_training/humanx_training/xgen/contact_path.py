@@ -11,7 +11,7 @@ import numpy as np
 
 from humanx_training import rotation
 from humanx_training.xgen.plan import ClipPlan, Infeasible
-from humanx_training.xgen.recipe import ContactSpec
+from humanx_training.xgen.recipe import Arrival, ContactSpec
 from humanx_training.xgen.stage import Stage
 from humanx_training.xgen.surface import Surface
 
@@ -158,9 +158,12 @@ def strike_path(
     level = surface.lowest(np.eye(3))
     if rolling:
         origin[2] = level
-    # A shuttlecock meets the racket with its cork.
-    cork = surface.spec.shape == 'shuttlecock'
-    facing = rotation.between(np.array([1.0, 0.0, 0.0]), -direction) if cork else np.array([1.0, 0.0, 0.0, 0.0])
+    facing = np.array([1.0, 0.0, 0.0, 0.0])
+    if surface.spec.shape == 'shuttlecock':
+        # It meets the racket with its cork, which leads in flight.
+        flies = plan.arrival.kind == 'flight'
+        leading = arrival_velocity(plan.arrival, direction) if flies else -direction
+        facing = rotation.between(np.array([1.0, 0.0, 0.0]), leading)
     reach = touch_distance(stage, qpos[at], surface, origin, direction, spec, facing)
     centre = origin + reach * direction
     if centre[2] < level - 1e-6:
@@ -177,6 +180,14 @@ def strike_path(
         path[:, 2] = np.maximum(path[:, 2], level)
     turned = rotation.multiply(rotation.multiply(quat[at:end], rotation.conjugate(quat[at])), facing)
     return Interval(spec, at, end, path, turned, direction, speed)
+
+
+def arrival_velocity(arrival: Arrival, towards: np.ndarray) -> np.ndarray:
+    """Return the velocity (3,) m/s with which an object arrives that comes from the direction ``towards`` (3,)."""
+    azimuth = np.arctan2(towards[1], towards[0]) + np.deg2rad(arrival.azimuth_deg)
+    fall = 0.0 if arrival.kind == 'roll' else np.deg2rad(arrival.fall_deg)
+    level = np.array([np.cos(azimuth), np.sin(azimuth), 0.0])
+    return -arrival.speed * (np.cos(fall) * level + np.array([0.0, 0.0, np.sin(fall)]))
 
 
 def _contact_point(stage: Stage, qpos: np.ndarray, spec: ContactSpec, anchor_pos: np.ndarray) -> np.ndarray:

@@ -40,9 +40,10 @@ def draw(recipe: Recipe, spec: ObjectSpec, rng: np.random.Generator, spares: tup
     """Return a plan with every range of ``augment`` drawn uniformly."""
     ranges: Augment = recipe.augment
     chosen = spec
+    replaced = ''
     if spares and rng.uniform() < len(spares) / (1 + len(spares)):
         spare = spares[int(rng.integers(len(spares)))]
-        chosen = replace(spare, name=spec.name)
+        chosen, replaced = replace(spare, name=spec.name), spare.name
     size = float(rng.uniform(*ranges.size))
     # A ball of another size keeps its material: mass follows the surface, not the volume.
     chosen = replace(chosen, size=tuple(s * size for s in chosen.size), mass=chosen.mass * size**2)
@@ -72,6 +73,6 @@ def draw(recipe: Recipe, spec: ObjectSpec, rng: np.random.Generator, spares: tup
         'arrival_fall_deg': arrival.fall_deg,
         'release_speed_factor': factor, 'release_azimuth_deg': release.azimuth_deg,
         'target_shift': shift, 'offset': list(offset), 'path_scale': scale, 'start_place': place,
-        'object': chosen.shape,
+        'object': chosen.shape, 'replaced_by': replaced,
     }
     return ClipPlan(chosen, recipe.contacts, arrival, release, offset, scale, place, factor, recipe.join, draws)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from humanx_description.config import from_mapping
 from humanx_description.errors import UserError
+from humanx_description.objects import ObjectSpec
 from humanx_description.skills import Skill
 
 Range = tuple[float, float]
@@ -116,7 +117,8 @@ class Augment:
     """What varies from clip to clip: ranges of uniform draws (the nominal value is 0 or 1)."""
 
     size: Range = (1.0, 1.0)  # factor on the object's size
-    replace: tuple[str, ...] = ()  # other objects (fields as in `objects`) by name of the skill's spare objects
+    # Other objects (fields as in `objects`) that take the main one's place, each as often as it; `size` scales them too.
+    replace: tuple[ObjectSpec, ...] = ()
     offset: tuple[Range, Range, Range] = ((0.0, 0.0),) * 3  # m, translation of the contact path, heading frame
     path_scale: Range = (1.0, 1.0)  # factor on the contact path about its start
     arrival_speed: Range = (1.0, 1.0)  # factor
@@ -132,6 +134,9 @@ class Augment:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f'augment.{name} is {[low, high]}; expected two ascending positive factors.')
+        for spare in self.replace:
+            if spare.fixed:
+                raise ValueError(f'augment.replace: {spare.name!r} is fixed; expected an object that moves.')
 
 
 @dataclass(frozen=True)

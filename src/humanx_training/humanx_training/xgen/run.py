@@ -23,6 +23,7 @@ from humanx_training.xgen.recipe import ContactSpec, Recipe, recipe_of
 from humanx_training.xgen.robot_motion import RobotMotion
 from humanx_training.xgen.source_motion import robot_motion
 from humanx_training.xgen.stage import Stage
+from humanx_training.xgen.surface import Surface
 from humanx_training.xgen.synthesise import Synthesis, synthesise
 from humanx_training.xgen.tool_clearance import clear_tools
 
@@ -59,10 +60,8 @@ def job_of(skill: Skill, where: str, seed: int, folder: Path) -> Job:
     main = skill.main_object
     assert main is not None
     tools = tuple(o for o in skill.objects if o.attached_to)
-    unknown = [n for n in recipe.augment.replace if n not in {o.name for o in skill.objects}]
-    if unknown:
-        raise UserError(f'{where}: xgen: augment: replace names {unknown[0]!r}; expected one of the objects.')
-    spares = tuple(o for o in skill.objects if o.name in recipe.augment.replace)
+    main = _with_mesh(main, where)
+    spares = tuple(_with_mesh(o, f'{where}: xgen: augment: replace') for o in recipe.augment.replace)
     # Names of anchors and bodies are checked before anything long begins.
     stage = Stage(tools)
     for contact in recipe.contacts:
@@ -91,6 +90,19 @@ def job_of(skill: Skill, where: str, seed: int, folder: Path) -> Job:
         'seed': seed,
     }
     return Job(recipe, main, tools, spares, motion, seed, provenance, folder)
+
+
+def _with_mesh(spec: ObjectSpec, where: str) -> ObjectSpec:
+    """Return an object whose mesh file is found (beside the skill file, if its path is relative) and sound."""
+    if spec.mesh is None:
+        return spec
+    beside = Path(where.split(': ')[0]).parent / spec.mesh
+    spec = replace(spec, mesh=(beside if beside.is_file() else spec.mesh).absolute())
+    try:
+        Surface.of(spec)
+    except UserError as error:
+        raise UserError(f'{where}: object {spec.name!r}: {error}') from None
+    return spec
 
 
 def _slowed(contact: ContactSpec, factor: float) -> ContactSpec:

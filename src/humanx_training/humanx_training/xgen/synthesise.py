@@ -13,6 +13,7 @@ from humanx_training import rotation
 from humanx_training.clip import InteractionClip, Phase, shape_of
 from humanx_training.xgen.contact_path import (
     Interval,
+    arrival_velocity,
     contact_bodies,
     hold_path,
     keep_clear,
@@ -189,11 +190,7 @@ def _arrive_first(
             phases.append(Phase('rest', 0, start))
         return 0.0
     towards = first.direction if first.spec.kind == 'strike' else _facing(stage, qpos[start], first.spec.anchor)
-    azimuth = np.arctan2(towards[1], towards[0]) + np.deg2rad(arrival.azimuth_deg)
-    fall = 0.0 if arrival.kind == 'roll' else np.deg2rad(arrival.fall_deg)
-    velocity = -arrival.speed * np.array(
-        [np.cos(fall) * np.cos(azimuth), np.cos(fall) * np.sin(azimuth), np.sin(fall)]
-    )
+    velocity = arrival_velocity(arrival, towards)
     spin = np.cross([0.0, 0.0, 1.0], velocity) / surface.radius if arrival.kind == 'roll' else np.zeros(3)
     count = min(round(arrival.duration * fps), start) + 1
     orientation = first.quat[0]
