@@ -362,39 +362,53 @@ def test_two_processes_train_one_policy(tmp_path: Path) -> None:
     assert not torch.equal(*states)
 
 
-def test_shuffled_batches_hold_every_sample_once_per_epoch_with_its_own_fields(tmp_path: Path) -> None:
+def test_an_update_sees_every_sample_once_per_epoch_with_its_own_fields(tmp_path: Path) -> None:
     trainer = _trainer(tmp_path)
     storage = trainer.ppo.storage
     count = storage.num_envs * storage.num_transitions_per_env
     number = torch.arange(count, dtype=torch.float32).view(storage.num_transitions_per_env, storage.num_envs, 1)
     storage.actions[:] = number
     storage.returns[:] = number
-    inputs = {'critic': number.flatten(0, 1).expand(-1, 5)}
+    storage.observations['privileged'][:] = number
     storage.distribution_params = (number.clone(),)
-    seen = []
-    for batch in shuffled_batches(storage, inputs, 2, 3):
-        torch.testing.assert_close(batch.actions[:, :1], batch.returns)
-        torch.testing.assert_close(batch.observations['critic'][:, :1], batch.returns)
-        torch.testing.assert_close(batch.old_distribution_params[0], batch.returns)
-        seen.append(batch.returns[:, 0])
-    epochs = torch.cat(seen).view(3, count)
-    assert all(sorted(e.tolist()) == list(range(count)) for e in epochs)
-    assert not torch.equal(epochs[0], torch.arange(float(count)))
+    order = torch.randperm(count)
+    normaliser = trainer.ppo.critic.obs_normalizer
+    for mean in (0.0, 3.0):  # the buffers are filled anew by each update
+        normaliser._mean[:], normaliser._std[:] = mean, 1.0 - normaliser.eps
+        inputs = trainer.ppo._shuffled_inputs(order)
+        seen = []
+        for batch in shuffled_batches(storage, order, inputs, 2, 3):
+            torch.testing.assert_close(batch.actions[:, :1], batch.returns)
+            torch.testing.assert_close(batch.observations['critic'][:, :1] + mean, batch.returns)
+            torch.testing.assert_close(batch.old_distribution_params[0], batch.returns)
+            seen.append(batch.returns[:, 0])
+        epochs = torch.cat(seen).view(3, count)
+        assert all(sorted(e.tolist()) == list(range(count)) for e in epochs)
+        assert not torch.equal(epochs[0], torch.arange(float(count)))
 
 
-def test_an_update_sees_the_observations_as_the_networks_do(tmp_path: Path) -> None:
-    trainer = _trainer(tmp_path, {'iterations': 1})
+@pytest.mark.parametrize('kind', ['teacher', 'student'])
+def test_an_update_sees_the_observations_as_the_networks_do(tmp_path: Path, kind: str) -> None:
+    trainer = _trainer(tmp_path, {'iterations': 1}, kind=kind)
     trainer.run()
     ppo = trainer.ppo
     obs = trainer.env.get_observations()
-    seen = ppo.normalised(obs)
-    assert seen['actor'] is seen['critic']  # both learnt the same statistics of the same group
-    torch.testing.assert_close(ppo.actor.mlp(seen['actor'])[:, :29], ppo.actor(obs))
-    torch.testing.assert_close(ppo.critic.mlp(seen['critic']), ppo.critic(obs))
+    order = torch.arange(ppo.storage.num_envs * ppo.storage.num_transitions_per_env)
+
+    def check() -> bool:
+        seen = ppo.normalised(obs)
+        torch.testing.assert_close(ppo.actor.mlp(seen['actor']), ppo.actor(obs))
+        torch.testing.assert_close(ppo.critic.mlp(seen['critic']), ppo.critic(obs))
+        stored = ppo._shuffled_inputs(order)
+        wanted = ppo.normalised(ppo.storage.observations.flatten(0, 1))
+        for name in ('actor', 'critic'):
+            torch.testing.assert_close(stored[name], wanted[name])
+        return seen['actor'] is seen['critic']
+
+    # A teacher's networks have learnt the same statistics of the same group.
+    assert check() == (kind == 'teacher')
     ppo.critic.obs_normalizer._mean += 1.0
-    seen = ppo.normalised(obs)
-    torch.testing.assert_close(ppo.critic.mlp(seen['critic']), ppo.critic(obs))
-    torch.testing.assert_close(ppo.actor.mlp(seen['actor'])[:, :29], ppo.actor(obs))
+    assert not check()
 
 
 def test_non_finite_error_names_its_place() -> None:

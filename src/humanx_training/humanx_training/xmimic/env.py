@@ -97,8 +97,9 @@ class HumanXEnv(VecEnv):
         self.hands = [names.index(b) for b in robot.HAND_BODIES]
         self.touching = [names.index(b) for b in self.clips.contact_bodies] or self.hands
         pairs = self.sim.pair_index
-        self.object_pairs = [pairs[('object', b)] for b in self.clips.contact_bodies] if self.clips.has_object else []
-        self.foot_pairs = [pairs[(b, 'floor')] for b in robot.FOOT_BODIES]
+        touched = self.clips.contact_bodies if self.clips.has_object else ()
+        self.object_pairs = torch.tensor([pairs[('object', b)] for b in touched], dtype=torch.long, device=self.device)
+        self.foot_pairs = torch.tensor([pairs[(b, 'floor')] for b in robot.FOOT_BODIES], device=self.device)
 
     def _make_state(self) -> None:
         n, device = self.num_envs, self.device
@@ -200,7 +201,7 @@ class HumanXEnv(VecEnv):
         done = failed | finished
         extras = {
             'time_outs': finished.float(),
-            'log': terms | {f'end/{name}': reasons[k].float().mean() for k, name in enumerate(REASONS)},
+            'log': terms | dict(zip((f'end/{name}' for name in REASONS), reasons.float().mean(1).unbind())),
             'failed': failed,
             'amp': self.amp_frame(state) if 'amp' in self.groups else None,
             'lengths': self.episode_length_buf[done].clone(),
@@ -224,7 +225,7 @@ class HumanXEnv(VecEnv):
         return Snapshot(
             qpos=s.qpos.float(), qvel=s.qvel.float(), body_pos=s.xpos.float(), body_quat=s.xquat.float(),
             body_vel=s.xvel.float(), torque=s.actuator_force.float(),
-            contact=contact[:, self.object_pairs], feet_contact=contact[:, self.foot_pairs],
+            contact=contact.index_select(1, self.object_pairs), feet_contact=contact.index_select(1, self.foot_pairs),
             ref_qpos=ref.qpos, ref_qvel=ref.qvel, ref_body_pos=c.body_pos.index_select(0, self.frame),
             ref_body_quat=c.body_quat.index_select(0, self.frame),
             ref_body_vel=c.body_vel.index_select(0, self.frame), ref_contact=ref.contact > 0.5,
@@ -276,8 +277,8 @@ class HumanXEnv(VecEnv):
             reference = self.clips.qpos[self.frame][:, 7:36]
             last = last - (reference - self.default_joints) / self.action_scale
         return privileged_observation(
-            self.clips, self.frame, s.qpos.float(), s.qvel.float(), s.xpos.float(), s.contact[:, self.object_pairs],
-            last, self.future, scale, self.default_joints,
+            self.clips, self.frame, s.qpos.float(), s.qvel.float(), s.xpos.float(),
+            s.contact.index_select(1, self.object_pairs), last, self.future, scale, self.default_joints,
         )
 
     def _measure(self) -> dict[str, torch.Tensor]:

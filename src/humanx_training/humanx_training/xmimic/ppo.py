@@ -81,6 +81,7 @@ class XMimicPPO(PPO):
         self.distributed = distributed
         self.iteration = 0
         self._return_variance = 1.0
+        self._inputs: dict[str, torch.Tensor] = {}
         self.optimizer = torch.optim.Adam([
             {'params': [p for p in actor.parameters() if p.requires_grad], 'lr': config.learning_rate},
             {'params': list(critic.parameters()), 'lr': config.critic_learning_rate},
@@ -115,8 +116,12 @@ class XMimicPPO(PPO):
         flat = self.storage.observations.flatten(0, 1)[::4]
         self._raw_actor.train()
         self._raw_critic.train()
-        for model in (self._raw_actor, self._raw_critic):
-            model.update_normalization(flat)
+        if self._alike() and self._raw_actor.obs_normalizer.until == self._raw_critic.obs_normalizer.until:
+            self._raw_actor.update_normalization(flat)
+            self._raw_critic.obs_normalizer.load_state_dict(self._raw_actor.obs_normalizer.state_dict())
+        else:
+            for model in (self._raw_actor, self._raw_critic):
+                model.update_normalization(flat)
         if self.distributed.world > 1:
             # Everybody goes on with the mean of the statistics.
             for model in (self._raw_actor, self._raw_critic):
@@ -128,8 +133,7 @@ class XMimicPPO(PPO):
     def losses(self, batch: RolloutStorage.Batch) -> dict[str, torch.Tensor]:
         """Return surrogate, value, entropy, KL divergence and behaviour-cloning loss of a mini-batch.
 
-        Its observations are what the networks see behind their normalisers, ``actor`` and ``critic``; see
-        :meth:`normalised`.
+        Its observations are what the networks see behind their normalisers, ``actor`` and ``critic``.
         """
         assert self._raw_actor.distribution is not None
         self._raw_actor.distribution.update(self._raw_actor.mlp(batch.observations['actor']))
@@ -153,20 +157,39 @@ class XMimicPPO(PPO):
             out['bc'] = bc_loss(self.actor.output_mean, batch.observations['teacher_action'])
         return out
 
-    def normalised(self, observations: TensorDict) -> dict[str, torch.Tensor]:
-        """Return ``actor``, ``critic`` and ``teacher_action`` (where there is one) of observation groups (M, ...).
+    def _alike(self) -> bool:
+        """Whether both networks see the same groups with equal statistics, as a teacher's do."""
+        actor, critic = self._raw_actor, self._raw_critic
+        return actor.obs_groups == critic.obs_groups and all(
+            torch.equal(a, b)
+            for a, b in zip(actor.obs_normalizer.buffers(), critic.obs_normalizer.buffers(), strict=True)
+        )
 
-        The statistics stand still during an update, so that once is enough for all epochs. Where both networks see the
-        same group with equal statistics, as a teacher's do, they share one tensor.
+    def normalised(self, observations: TensorDict) -> dict[str, torch.Tensor]:
+        """Return what the networks see behind their normalisers: ``actor`` and ``critic`` (M, ...), one where alike."""
+        actor = self._raw_actor.get_latent(observations)
+        return {'actor': actor, 'critic': actor if self._alike() else self._raw_critic.get_latent(observations)}
+
+    def _shuffled_inputs(self, order: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return ``actor``, ``critic`` and perhaps ``teacher_action`` of the rollout's samples ``order`` (M,).
+
+        Normalised once for all epochs (the statistics stand still during an update), in buffers that stay.
         """
-        out = {'actor': self._raw_actor.get_latent(observations)}
-        same = self._raw_actor.obs_groups == self._raw_critic.obs_groups and all(
-            torch.equal(a, b) for a, b in zip(self._raw_actor.obs_normalizer.buffers(),
-                                              self._raw_critic.obs_normalizer.buffers(), strict=True)
-        )  # fmt: skip
-        out['critic'] = out['actor'] if same else self._raw_critic.get_latent(observations)
+
+        def gather(name: str, group: str) -> torch.Tensor:
+            source = self.storage.observations[group].flatten(0, 1)
+            if name not in self._inputs:
+                self._inputs[name] = torch.empty(len(order), source.shape[1], device=source.device)
+            return torch.index_select(source, 0, order, out=self._inputs[name])
+
+        def latent(name: str, model: MLPModel) -> torch.Tensor:
+            (group,), normaliser = model.obs_groups, model.obs_normalizer
+            return gather(name, group).sub_(normaliser._mean).div_(normaliser._std + normaliser.eps)
+
+        out = {'actor': latent('actor', self._raw_actor)}
+        out['critic'] = out['actor'] if self._alike() else latent('critic', self._raw_critic)
         if self.bc_coef > 0:
-            out['teacher_action'] = observations['teacher_action']
+            out['teacher_action'] = gather('teacher_action', 'teacher_action')
         return out
 
     def update(self) -> dict[str, float]:
@@ -175,8 +198,10 @@ class XMimicPPO(PPO):
         count = 0
         warming = self.iteration < self.config.critic_warmup
         self._return_variance = float(self.storage.returns.var()) + 1e-6
-        inputs = self.normalised(self.storage.observations.flatten(0, 1))
-        for batch in shuffled_batches(self.storage, inputs, self.num_mini_batches, self.num_learning_epochs):
+        samples = self.storage.num_envs * self.storage.num_transitions_per_env
+        order = torch.randperm(samples - samples % self.num_mini_batches, device=self.storage.device)
+        inputs = self._shuffled_inputs(order)
+        for batch in shuffled_batches(self.storage, order, inputs, self.num_mini_batches, self.num_learning_epochs):
             losses = self.losses(batch)
             self._adapt_learning_rate(losses['kl'].detach())
             policy = losses['surrogate'] - self.entropy_coef * losses['entropy']
@@ -222,21 +247,18 @@ class XMimicPPO(PPO):
 
 
 def shuffled_batches(
-    storage: RolloutStorage, inputs: dict[str, torch.Tensor], batches: int, epochs: int
+    storage: RolloutStorage, order: torch.Tensor, inputs: dict[str, torch.Tensor], batches: int, epochs: int
 ) -> Iterator[RolloutStorage.Batch]:
-    """Yield ``epochs`` passes over the rollout in the same shuffled mini-batches, as rsl-rl's generator does.
+    """Yield ``epochs`` passes over the rollout's samples ``order`` (M,) in the same mini-batches, as rsl-rl does.
 
-    ``inputs`` (steps * N, ...) stand for the stored observations. Gathered once and then sliced: gathering for every
-    mini-batch anew took a sixth of an update.
+    ``inputs`` (M, ...), already in that order, stand for the stored observations. Gathered once and then sliced:
+    gathering for every mini-batch anew took a sixth of an update.
     """
-    size = storage.num_envs * storage.num_transitions_per_env // batches
-    order = torch.randperm(size * batches, device=storage.device)
+    size = len(order) // batches
 
     def gather(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.flatten(0, 1).index_select(0, order)
 
-    gathered = {id(value): value.index_select(0, order) for value in inputs.values()}
-    observations = {name: gathered[id(value)] for name, value in inputs.items()}
     fields = {
         'actions': gather(storage.actions), 'values': gather(storage.values), 'advantages': gather(storage.advantages),
         'returns': gather(storage.returns), 'old_actions_log_prob': gather(storage.actions_log_prob),
@@ -247,7 +269,7 @@ def shuffled_batches(
         for first in range(0, size * batches, size):
             part = slice(first, first + size)
             yield RolloutStorage.Batch(
-                observations=TensorDict({k: v[part] for k, v in observations.items()}, batch_size=[size]),
+                observations=TensorDict({k: v[part] for k, v in inputs.items()}, batch_size=[size]),
                 old_distribution_params=tuple(p[part] for p in parameters),
                 **{k: v[part] for k, v in fields.items()},
             )
