@@ -22,9 +22,11 @@ from humanx_description.skills import list_skills, load_skill
 from humanx_training import rotation
 from humanx_training.clip import InteractionClip
 from humanx_training.xgen.check import check
+from humanx_training.xgen.contact_path import end_velocity
 from humanx_training.xgen.extract.detect import extract
-from humanx_training.xgen.flight import GRAVITY, BodyState, World, arrive
+from humanx_training.xgen.flight import GRAVITY, BodyState, World, arrive, launch_velocity
 from humanx_training.xgen.human_motion import JOINTS, HumanMotion
+from humanx_training.xgen.rotations import mat_to_quat
 from humanx_training.xgen.run import run
 from humanx_training.xgen.stage import Stage
 
@@ -100,87 +102,134 @@ def physics(draws: int = 40) -> None:
 
 
 def truth() -> None:
-    """The captured ball against the ball synthesised from the person's hands and the contact interval alone.
+    """The captured ball against the ball synthesised from the person's hands and the contacts alone.
 
-    The relative pose at the begin of each contact is given (as a skill file gives it); the rest follows: the ball keeps
-    that
-    pose to the hand's anchor; a flight between two contacts is solved from one to the next; after the last contact the
-    ball leaves with the velocity that the hands gave it. Captured scale (a person's), 60 Hz.
+    Given, as a skill file gives it: which hand, or both, has the ball when (near: within 20 cm of the hand's middle; the
+    file's own label goes on until it is up to 40 cm off), and its place relative to the hand where a contact begins.
+    The rest follows: the ball keeps that place; a change of hands is a handover; a flight between two contacts is solved
+    from one to the next. After the last contact it is thrown in three ways: with the velocity of the hands at the end
+    (`body`); through the point where the captured ball is last seen (a hoop, a partner), in the direction of the hands
+    (`aimed`), or as slowly as that can be (`least`). Captured scale (a person's), 60 Hz.
     """
     print('\n## Truth: the captured ball\n')
     print(
-        '| clip | contact frames | contact error, mean / max cm | flight frames | flight error, mean / end cm '
-        '| release speed synthesised / captured m/s |'
+        '| clip | contact frames | contact error, mean / max cm | flight between contacts, frames: mean cm | throw, frames '
+        '| body: mean / end cm | target known, aimed: mean cm | target known, least speed: mean cm '
+        '| release speed body / aimed / least / captured m/s |'
     )
-    print('|---|---|---|---|---|---|')
-    contact_errors, flight_errors = [], []
+    print('|---|---|---|---|---|---|---|---|---|')
+    total: dict[str, list[float]] = {}
     for path in sorted((data_dir() / 'ballplay').glob('*.pt')):
         motion = extract(path)
         assert motion.captured is not None
-        ball, touching = motion.captured.pos, motion.captured.contact
-        made, speeds = synthesise_ball(motion, touching)
+        ball, fps = motion.captured.pos, motion.fps
+        made, held, release = synthesise_ball(motion)
         known = np.isfinite(made[:, 0])
-        error = np.linalg.norm(made - ball, axis=1)
-        held, free = known & touching, known & ~touching
-        contact_errors += error[held].tolist()
-        flight_errors += error[free].tolist()
-        flight = f'{error[free].mean() * 100:.1f} / {error[free][-1] * 100:.1f}' if free.any() else '-'
-        speed = f'{speeds[0]:.1f} / {speeds[1]:.1f}' if speeds else '-'
-        print(
-            f'| {path.stem} | {held.sum()} | {error[held].mean() * 100:.1f} / {error[held].max() * 100:.1f} | '
-            f'{free.sum()} | '
-            f'{flight} | {speed} |'
-        )
-    print(f'\nall: contact {np.mean(contact_errors) * 100:.1f} cm, flight {np.mean(flight_errors) * 100:.1f} cm (mean)')
+        error = np.linalg.norm(made - ball, axis=1) * 100
+        contact, between = error[held & known], error[~held & known]
+        total.setdefault('contact', []).extend(contact)
+        total.setdefault('between', []).extend(between)
+        cells = [path.stem, str(len(contact)), f'{contact.mean():.1f} / {contact.max():.1f}']
+        cells.append(f'{len(between)}: {between.mean():.1f}' if len(between) else '-')
+        frames = np.arange(len(ball)) > release
+        # The throw is compared until the ball is caught, bounces or ends: until its captured path is no free fall.
+        frames &= np.arange(len(ball)) < _falls_until(ball, release, fps)
+        if frames.sum() < 4:
+            print('| ' + ' | '.join([*cells, '-', '-', '-', '-', '-']) + ' |')
+            continue
+        speeds, columns = [], []
+        for kind in ('body', 'aimed', 'least'):
+            velocity = throw(kind, made[: release + 1], ball[frames][-1], fps)
+            count = int(frames.sum()) + 1
+            path_made = World(BALL).forward(BodyState(made[release], UNIT, velocity, np.zeros(3)), count, fps).pos[1:]
+            off = np.linalg.norm(path_made - ball[frames], axis=1) * 100
+            total.setdefault(kind, []).extend(off)
+            columns.append(f'{off.mean():.1f} / {off[-1]:.1f}' if kind == 'body' else f'{off.mean():.1f}')
+            speeds.append(np.linalg.norm(velocity))
+        speeds.append(np.linalg.norm(end_velocity(ball[release : release + 5][::-1], fps)))
+        cells += [str(int(frames.sum())), *columns, ' / '.join(f'{s:.1f}' for s in speeds)]
+        print('| ' + ' | '.join(cells) + ' |')
+    print('\nall frames: ' + ', '.join(f'{k} {np.mean(v):.1f} cm ({len(v)} frames)' for k, v in total.items()))
 
 
-def synthesise_ball(motion: HumanMotion, touching: np.ndarray) -> tuple[np.ndarray, tuple[float, float] | None]:
-    """Return the synthesised ball (T, 3), NaN before the first contact, and release speeds (synthesised, captured)."""
+_NEAR = 0.20  # m from a hand's middle: the ball's radius and 8 cm
+
+
+def _falls_until(ball: np.ndarray, release: int, fps: float) -> int:
+    """Return the frame where the captured ball stops falling freely after a release."""
+    rise = np.diff(ball[:, 2], n=2) * fps**2
+    for t in range(release + 4, len(ball) - 2):
+        if abs(np.median(rise[t - 1 : t + 2]) + GRAVITY) > 12.0:
+            return t
+    return len(ball)
+
+
+def throw(kind: str, path: np.ndarray, target: np.ndarray, fps: float) -> np.ndarray:
+    """Return the release velocity (3,) after a held path (T, 3); see :func:`truth`."""
+    own = end_velocity(path, fps)
+    if kind == 'body':
+        return own
+    if kind == 'least':
+        return launch_velocity(path[-1], target)
+    delta = target - path[-1]
+    durations = np.linspace(0.1, 2.0, 400)[:, None]
+    speeds = delta / durations + 0.5 * GRAVITY * durations * [0.0, 0.0, 1.0]
+    cosine = speeds @ own / np.linalg.norm(speeds, axis=1) / max(np.linalg.norm(own), 1e-6)
+    return speeds[cosine.argmax()]
+
+
+def synthesise_ball(motion: HumanMotion) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the synthesised ball (T, 3) up to the last release (NaN elsewhere), who holds it (T,), and that frame."""
     assert motion.captured is not None
     ball, fps = motion.captured.pos, motion.fps
-    frames = len(ball)
-    edges = np.flatnonzero(np.diff(np.r_[0, touching.astype(int), 0]))
-    runs = [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2]) if b - a >= 4]
-    world, out = World(BALL), np.full((frames, 3), np.nan)
-    for number, (start, end) in enumerate(runs):
-        anchor, quat = _anchor(motion, start, end)
-        offset = rotation.rotate_inverse(quat[start], ball[start] - anchor[start])
+    world, out = World(BALL), np.full((len(ball), 3), np.nan)
+    runs = _contacts(motion)
+    held = np.zeros(len(ball), dtype=bool)
+    for number, (start, end, hand) in enumerate(runs):
+        anchor, quat = _anchor(motion, hand)
+        held[start:end] = True
+        before = runs[number - 1][1] - 1 if number else -1
+        # Handed over where it then is; else where the skill file says, which here is where it was captured.
+        place = out[before] if number and before == start - 1 else ball[start]
+        frame = start - 1 if number and before == start - 1 else start
+        offset = rotation.rotate_inverse(quat[frame], place - anchor[frame])
         out[start:end] = anchor[start:end] + rotation.rotate(quat[start:end], offset)
-        if number:
-            before = runs[number - 1][1] - 1
-            velocity = (out[before] - out[before - 2]) * fps / 2
+        if number and before < start - 1:
+            falling = end_velocity(out[: before + 1], fps)[2]
             goal = BodyState(out[start], UNIT, np.zeros(3), np.zeros(3))
-            guess = np.array([*((out[start] - out[before])[:2] * fps / (start - before)), min(velocity[2], -2.0)])
+            guess = np.array([*((out[start] - out[before])[:2] * fps / (start - before)), min(falling, -2.0)])
             found = arrive(world, goal, start - before + 1, fps, start_pos=out[before], guess=guess)
             out[before + 1 : start] = found.path.pos[1:-1]
-    last = runs[-1][1] - 1
-    if last >= frames - 3:
-        return out, None
-    velocity = (out[last] - out[last - 2]) * fps / 2
-    path = world.forward(BodyState(out[last], UNIT, velocity, np.zeros(3)), frames - last, fps)
-    out[last:] = path.pos
-    captured = np.linalg.norm(ball[last + 2] - ball[last]) * fps / 2
-    return out, (float(np.linalg.norm(velocity)), float(captured))
+    return out, held, runs[-1][1] - 1
 
 
-def _anchor(motion: HumanMotion, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the anchor's path: the midpoint of both hands where they are close all the time, else the nearer
-    hand's."""
+def _contacts(motion: HumanMotion) -> list[tuple[int, int, str]]:
+    """Return who has the ball when: ``(start, end, hand)``; hands that have it for under 8 frames do not count."""
     assert motion.captured is not None
-    left, right = motion.joint('left_hand'), motion.joint('right_hand')
-    apart = np.linalg.norm(left - right, axis=1)[start:end]
-    names = list(JOINTS)
-    if apart.max() < 0.5:
-        y = (left - right) / np.linalg.norm(left - right, axis=1, keepdims=True)
-        x = np.cross(y, [0.0, 0.0, 1.0])
-        x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6)
-        matrix = np.stack([x, y, np.cross(x, y)], axis=2)
-        from humanx_training.xgen.rotations import mat_to_quat
+    ball = motion.captured.pos
+    near = np.stack([np.linalg.norm(motion.joint(f'{s}_hand') - ball, axis=1) < _NEAR for s in ('left', 'right')])
+    code = near[0] + 2 * near[1]
+    names = {1: 'left', 2: 'right', 3: 'both'}
+    for _ in range(4):  # short spells become what was before them
+        edges = np.flatnonzero(np.diff(np.r_[-1, code, -1]))
+        for a, b in zip(edges[:-1], edges[1:]):
+            if b - a < 8 and code[a] and (a or b < len(code)):
+                other = code[a - 1] if a and code[a - 1] else (code[b] if b < len(code) else 0)
+                code[a:b] = other
+    edges = np.flatnonzero(np.diff(np.r_[-1, code, -1]))
+    return [(int(a), int(b), names[int(code[a])]) for a, b in zip(edges[:-1], edges[1:]) if code[a]]
 
-        return 0.5 * (left + right), rotation.continuous(mat_to_quat(matrix))
-    ball = motion.captured.pos[start]
-    side = 'left' if np.linalg.norm(left[start] - ball) < np.linalg.norm(right[start] - ball) else 'right'
-    return motion.joint(f'{side}_hand'), motion.quat[:, names.index(f'{side}_wrist')]
+
+def _anchor(motion: HumanMotion, hand: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the anchor's path (T, 3) and orientation (T, 4): one hand's, or the middle between both."""
+    if hand != 'both':
+        return motion.joint(f'{hand}_hand'), motion.quat[:, list(JOINTS).index(f'{hand}_wrist')]
+    left, right = motion.joint('left_hand'), motion.joint('right_hand')
+    y = (left - right) / np.linalg.norm(left - right, axis=1, keepdims=True)
+    x = np.cross(y, [0.0, 0.0, 1.0])
+    x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6)
+    matrix = np.stack([x, y, np.cross(x, y)], axis=2)
+    return 0.5 * (left + right), rotation.continuous(mat_to_quat(matrix))
 
 
 def main() -> None:

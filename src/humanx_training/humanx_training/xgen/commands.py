@@ -58,6 +58,10 @@ def run_propose(args: argparse.Namespace) -> int:
 
     if not args.input.is_file():
         raise UserError(f'{args.input}: does not exist; expected a motion file or a video.')
+    if args.most < 1:
+        raise UserError(f'--most is {args.most}; expected at least 1.')
+    if args.plot and (args.plot.suffix != '.png' or not args.plot.resolve().parent.is_dir()):
+        raise UserError(f'{args.plot}: expected a name that ends in .png, in an existing folder.')
     recipe = Recipe((Source(str(args.input.resolve())),), (ContactSpec('palms'),))
     seen = signals(robot_motion(recipe))
     found = propose(seen)[: args.most]

@@ -240,6 +240,18 @@ def match_velocity(interval: Interval, edge: int, velocity: np.ndarray, fps: flo
     return float(np.linalg.norm(change))
 
 
+def end_velocity(pos: np.ndarray, fps: float, seconds: float = 0.12) -> np.ndarray:
+    """Return the velocity (3,) m/s at the end of a path (T, 3): a parabola fitted to its last ``seconds``.
+
+    The last two frames alone would carry the noise of the capture; a straight line would lag behind a throw.
+    """
+    count = min(len(pos), max(3, round(seconds * fps) + 1))
+    if count < 3:
+        return rotation.linear_rate(pos, fps)[-1] if len(pos) > 1 else np.zeros(3)
+    time = np.arange(1 - count, 1) / fps
+    return np.polynomial.polynomial.polyfit(time, pos[-count:], 2)[1]
+
+
 def keep_clear(stage: Stage, surface: Surface, interval: Interval, qpos: np.ndarray, margin: float = 0.005) -> None:
     """Move a held object out of the bodies that do not hold it (chest, thighs): along the surface normal, smoothly."""
     arms = np.array([('shoulder' in n or 'elbow' in n or 'wrist' in n) for n in stage.body_names])

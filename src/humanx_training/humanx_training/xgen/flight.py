@@ -250,17 +250,19 @@ def launch_velocity(
     """Return the drag-free start velocity (3,) m/s that leads from ``start`` through ``target``.
 
     ``apex``: the path's highest point (m above the floor), reached before the target. ``speed``: the horizontal speed
-    (m/s). Exactly one of them. Raises ``ValueError`` when the apex lies below either end.
+    (m/s). At most one of them; with neither, the slowest throw that gets there. Raises ``ValueError`` when the apex lies
+    below either end.
     """
-    if (apex is None) == (speed is None):
-        raise ValueError('expected exactly one of apex and speed.')
+    if apex is not None and speed is not None:
+        raise ValueError('expected at most one of apex and speed.')
     delta = np.asarray(target, float) - start
     if apex is not None:
         if apex < max(start[2], target[2]):
             raise ValueError(f'apex is {apex:.2f} m; expected it above both ends of the path.')
         up = np.sqrt(2 * GRAVITY * (apex - start[2]))
         duration = up / GRAVITY + np.sqrt(2 * (apex - target[2]) / GRAVITY)
-    else:
-        assert speed is not None
+    elif speed is not None:
         duration = float(np.linalg.norm(delta[:2])) / speed
+    else:
+        duration = float(np.sqrt(2 * np.linalg.norm(delta) / GRAVITY))
     return np.array([delta[0] / duration, delta[1] / duration, delta[2] / duration + 0.5 * GRAVITY * duration])

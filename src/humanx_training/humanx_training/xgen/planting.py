@@ -34,7 +34,7 @@ def plant(motion: RobotMotion, start: int, stop: int, stance_seconds: float) -> 
     The piece is cut to begin and end on both feet. Raises :class:`UserError` when it never stands on both.
     """
     fps, kin = motion.fps, Kinematics()
-    start, stop = _on_both_feet(kin, motion, start, stop)
+    start, stop = on_both_feet(kin, motion, start, stop)
     pose = Pose(motion.root_pos, rot.quat_to_mat(motion.root_quat), motion.joint_pos)[slice(start, stop)]
     kin.update(pose)
     index = [kin.body_index[b] for b in FOOT_BODIES]
@@ -100,7 +100,8 @@ def lift_sliding_feet(motion: RobotMotion, clearance: float = 0.012) -> RobotMot
     )
 
 
-def _on_both_feet(kin: Kinematics, motion: RobotMotion, start: int, stop: int) -> tuple[int, int]:
+def on_both_feet(kin: Kinematics, motion: RobotMotion, start: int, stop: int) -> tuple[int, int]:
+    """Return the part of frames ``start`` to ``stop`` that begins and ends on both feet, as :func:`plant` cuts it."""
     kin.update(Pose(motion.root_pos, rot.quat_to_mat(motion.root_quat), motion.joint_pos))
     pos = kin.pos[:, [kin.body_index[b] for b in FOOT_BODIES]]
     level = np.percentile(pos[start:stop, :, 2], 20)

@@ -90,7 +90,7 @@ class Release:
 
     ``keep``: it does not. ``anchor``: with the velocity that the contact gave it. ``target``: through ``target`` (m; x
     ahead and y left as the robot faces at the release, counted from the object (``from_release``) or the pelvis; z
-    above the floor) with the path's ``apex`` (m) or horizontal ``speed``. ``strike``: along the strike, at ``speed``
+    above the floor) with the path's ``apex`` (m) or horizontal ``speed`` (neither: as slowly as can be). ``strike``: along the strike, at ``speed``
     (default: what the impact gives), turned by ``azimuth_deg`` and raised by ``rise_deg``. ``velocity``: with
     ``velocity`` (m/s; x ahead, y left, z up). ``place``: it stays where it is put (``on_floor``).
     """
@@ -108,8 +108,8 @@ class Release:
     max_change: float = 2.0  # m/s: the largest change of velocity that re-solving the throw may ask of the arms
 
     def __post_init__(self) -> None:
-        if self.kind == 'target' and (self.apex is None) == (self.speed is None):
-            raise ValueError('release to a target needs exactly one of apex and speed.')
+        if self.kind == 'target' and self.apex is not None and self.speed is not None:
+            raise ValueError('release to a target has both apex and speed; expected at most one.')
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from humanx_training.xgen.contact_path import (
     Interval,
     arrival_velocity,
     contact_bodies,
+    end_velocity,
     hold_path,
     keep_clear,
     match_velocity,
@@ -265,7 +266,7 @@ def _leave_last(
         phases.append(Phase('rest', end, frames))
         return 0.0
     point = last.pos[-1]
-    own = rotation.linear_rate(last.pos, fps)[-1]
+    own = end_velocity(last.pos, fps)
     velocity = _release_velocity(plan, world, last, own, qpos[end - 1], fps)
     change = 0.0
     if last.spec.kind == 'hold':
