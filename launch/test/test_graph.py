@@ -144,7 +144,7 @@ def test_a_parameter_of_the_command_line_goes_over_the_file():
         ('walker.x=1', "no node is called 'walker'; expected one of"),
         ('policy', 'expected NODE.NAME=VALUE'),
         ('policy.state_timeout', 'expected NODE.NAME=VALUE'),
-        ('policy.state_timeout=soon', "holds 'soon'; expected a value like 0.02"),
+        ('policy.state_timeout=soon', "holds 'soon'; expected a value like 0.035"),
         ('visualizer.show_targets=2', 'holds 2; expected a value like True'),
         ('visualizer.rate=[1, 2]', 'expected a value like 20.0'),
         ('mocap_bridge.bodies=ball', 'expected a value like'),

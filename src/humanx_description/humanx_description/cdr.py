@@ -57,9 +57,9 @@ class CdrReader:
         start = self._take(8 * count, 8)
         return np.frombuffer(self._raw, f'{self._order}f8', count, start)
 
-    def skip(self, count: int, size: int) -> None:
-        """Pass over an array of ``count`` values of ``size`` bytes."""
-        self._take(count * size, size)
+    def skip(self, count: int, size: int) -> int:
+        """Pass over an array of ``count`` values of ``size`` bytes; return where in the message it begins."""
+        return self._take(count * size, size)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from humanx_g1_driver import link as wire_link
 from humanx_g1_driver.limits import SafetyLimits
 from humanx_g1_driver.link import Kind, Link, LinkClosed
 from humanx_g1_driver.loop import ControlLoop
-from humanx_g1_driver.realtime import ask_for_realtime, freeze_garbage
+from humanx_g1_driver.realtime import ask_for_realtime, bind_thread, freeze_garbage
 from humanx_g1_driver.safety import SafetyMachine
 from humanx_g1_driver.sdk import message_types
 from humanx_g1_driver.stand import StandController
@@ -31,6 +31,7 @@ class ControlConfig:
     network_interface: str = 'lo'
     dds_domain: int = 0
     realtime_priority: int = 70
+    cpu: int = -1
     state_rate: int = 200  # Hz, to the ROS side
     discovery_s: float = 0.8
     orphan_s: float = 3.0
@@ -134,6 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
     except LinkClosed:
         return 1
     freeze_garbage()
+    bind_thread(config.cpu)
     started, cpu_started = time.monotonic(), time.process_time()
     loop.run()
     loop.say_done(started, cpu_started)

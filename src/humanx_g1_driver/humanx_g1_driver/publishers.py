@@ -14,6 +14,7 @@ class PublisherCounts:
     WINDOW_S = 1.0
 
     def __init__(self) -> None:
+        self.stepped_back = False
         self._last: int | None = None
         self._steps_back: deque[float] = deque(maxlen=8)
 
@@ -21,8 +22,10 @@ class PublisherCounts:
         """A message with this publication count came; tell whether two publishers are mixed.
 
         ``now``: seconds, monotonic. A restart looks like one step back; two within a second are two publishers.
+        :attr:`stepped_back` says whether this message made one.
         """
-        if self._last is not None and count <= self._last:
+        self.stepped_back = self._last is not None and count <= self._last
+        if self.stepped_back:
             self._steps_back.append(now)
         self._last = count
         return self.mixed(now)

@@ -124,10 +124,6 @@ def film_model(skill: Skill) -> mujoco.MjModel:
     spec.visual.headlight.ambient, spec.visual.headlight.diffuse = [0.35] * 3, [0.25] * 3
     for light in spec.lights:
         light.diffuse = [0.45] * 3
-    spec.add_texture(
-        name='sky', type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-        rgb1=[0.85, 0.9, 0.95], rgb2=[0.55, 0.65, 0.75], width=64, height=384,
-    )  # fmt: skip
     return spec.compile()
 
 

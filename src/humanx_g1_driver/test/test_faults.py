@@ -318,6 +318,15 @@ def test_second_publisher_of_targets_is_named_and_refused(stage):
     try:
         stage.robot.tell(until='damping')
         stage.desk.until(lambda: stage.desk.status.state == Mode.DAMP)
+        # The middleware checks the shared memory of a newcomer, and where a killed process has left something there it
+        # holds everybody up for 0.33 s: the driver has damped for want of targets then, before the stranger spoke.
+        if stage.desk.status.fault in (DriverStatus.FAULT_TARGETS_STALE, DriverStatus.FAULT_INTERNAL):
+            stage.desk.until(lambda: '/humanx/stranger' in stage.desk.call('run').message)
+            other.kill()
+            stage.to_run()
+            other = Peer('fake_policy.py', 'stranger')
+            stage.robot.tell(until='damping')
+            stage.desk.until(lambda: stage.desk.status.state == Mode.DAMP)
         assert stage.desk.status.fault == DriverStatus.FAULT_SECOND_PUBLISHER, stage.desk.status.reason
         stage.desk.until(lambda: '/humanx/fake_policy and /humanx/stranger' in stage.desk.status.reason)
         stage.desk.until_accepted('stand')

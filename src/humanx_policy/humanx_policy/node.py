@@ -57,8 +57,8 @@ PARAMS = (
         'mode', '', 'Observation mode; empty: the one the skill was trained for.',
         choices=('', 'nep', 'mocap'),
     ),
-    Param('state_timeout', 0.02, 'Robot state older than this is not acted on, s.', 0.005, 0.05),
-    Param('objects_timeout', 0.03, 'Objects older than this are not acted on, s.', 0.015, 0.5),
+    Param('state_timeout', 0.035, 'Robot state older than this is not acted on, s.', 0.005, 0.05),
+    Param('objects_timeout', 0.035, 'Objects older than this are not acted on, s.', 0.015, 0.5),
     Param('realtime_priority', 30, 'SCHED_FIFO priority of the node; 0 asks for none.', 0, 90),
 )  # fmt: skip
 

@@ -42,10 +42,15 @@ class PolledSubscription:
 
     def all_received(self) -> Iterator[tuple[Any, int]]:
         """Yield them with the time at which the middleware received each (ns since 1970, 0 if it does not say)."""
+        for message, info in self.all_with_info():
+            yield message, info['received_timestamp']
+
+    def all_with_info(self) -> Iterator[tuple[Any, dict[str, int]]]:
+        """Yield them with all that the middleware says of each."""
         handle = self._subscription.handle
         with handle:
             while (taken := handle.take_message(self._msg_type, self._raw)) is not None:
-                yield taken[0], taken[1]['received_timestamp']
+                yield taken
 
     def newest(self) -> Any | None:
         """Return the newest message that came since the last call, None if none did."""

@@ -14,7 +14,7 @@ import sys
 
 from humanx_description import interrupts
 from humanx_description.errors import UserError
-from humanx_g1_driver.realtime import ask_for_realtime, freeze_garbage
+from humanx_g1_driver.realtime import ask_for_realtime, bind_thread, freeze_garbage
 from humanx_g1_driver.sdk import message_types
 from humanx_g1_driver.sim.channel import Channel, ChannelClosed
 from humanx_g1_driver.sim.loop import SimLoop
@@ -72,6 +72,7 @@ def main() -> int:
         link = RobotEnd(transport, world.motors, mode_machine=parameters.mode_machine)
         loop = SimLoop(world, link, channel, snapshot_every=1000 // parameters.mocap.rate_hz)
         freeze_garbage()
+        bind_thread(parameters.cpu)
         channel.send(Ready(realtime=realtime.sentence))
         loop.run(stop)
         return 0

@@ -40,6 +40,7 @@ PARAMS = (
     Param('mocap.latency', _MOCAP.latency, 'From capture to publication, s.', 0.0, 1.0),
     Param('mocap.jitter', _MOCAP.jitter, 'Standard deviation of what comes on top of the latency, s.', 0.0, 0.5),
     Param('realtime_priority', 60, 'SCHED_FIFO priority of the simulation thread; 0 asks for none.', 0, 95),
+    Param('cpu', 0, 'CPU that the simulation thread is bound to, counted around; -1: none.', -1, 1023),
 )
 
 
@@ -58,6 +59,7 @@ def declare(node: Node) -> SimParameters:
             auto_release=values['auto_release'],
             mode_machine=values['mode_machine'],
             realtime_priority=values['realtime_priority'],
+            cpu=values['cpu'],
             world=WorldConfig(
                 actuation_delay_ms=values['actuation_delay_ms'],
                 command_timeout_ms=values['command_timeout_ms'],

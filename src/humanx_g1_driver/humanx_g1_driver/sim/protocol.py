@@ -38,6 +38,7 @@ class SimParameters:
     auto_release: bool
     mode_machine: int
     realtime_priority: int
+    cpu: int
     world: WorldConfig
     mocap: MocapConfig
 
