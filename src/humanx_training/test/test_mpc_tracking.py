@@ -12,11 +12,13 @@ from humanx_description.scene import default_qpos, scene
 from humanx_training import rotation
 from humanx_training.clip import InteractionClip
 from humanx_training.xmimic.clip_set import make_clip_set
-from humanx_training.xmimic.config import EnvConfig, InitConfig, RandomisationConfig
+from humanx_training.xmimic.config import EnvConfig, InitConfig, RandomisationConfig, TerminationConfig
 from humanx_training.xmimic.env import HumanXEnv
 from humanx_training.xmimic.mpc import tracking
 from humanx_training.xmimic.mpc.inverse import BodySolver
+from humanx_training.xmimic.mpc.lqr import Feedback
 from humanx_training.xmimic.mpc.on_the_spot import OnTheSpot, on_the_spot
+from humanx_training.xmimic.mpc.track_command import evaluation
 
 
 def raised_arms(seconds: float = 0.6, fps: float = 50.0) -> InteractionClip:
@@ -39,7 +41,8 @@ def planted() -> InteractionClip:
 
 @pytest.fixture(scope='module')
 def solved(planted):
-    return tracking.solve(planted)
+    reference = tracking.clip_reference(scene(), planted)
+    return tracking.solve(reference), reference
 
 
 def test_planted_motion_keeps_its_feet_and_its_balance(planted):
@@ -88,7 +91,7 @@ def test_a_motion_that_nothing_carries_is_refused(planted):
     lean = np.tile([np.cos(0.35), 0, np.sin(0.35), 0], (planted.num_frames, 1))
     tilted = dataclasses.replace(planted, root_quat=lean)
     with pytest.raises(UserError, match='no feasible version'):
-        tracking.solve(tilted, passes=1)
+        tracking.solve(tracking.clip_reference(scene(), tilted), passes=1)
 
 
 def make_env(clip: InteractionClip) -> HumanXEnv:
@@ -124,3 +127,50 @@ def test_the_teacher_follows_the_motion_to_its_end(solved, planted):
         assert not done.any()
     assert (env.snapshot().qpos[:, 7:36] - env.snapshot().ref_qpos[:, 7:36]).abs().max() < 0.05
     env.close()
+
+
+def test_several_motions_in_one_law_begin_each_with_their_own_command(solved):
+    feasible, _ = solved
+    count = 4
+    still = np.zeros((count, 29, 99), np.float32)
+    still[:, :, 70:] = np.eye(29)  # answers with the deviation of the previous command
+    laws = [
+        Feedback(feasible.qpos[:count], feasible.qvel[:count], np.full((count, 29), value), still)
+        for value in (0.1, 0.5)
+    ]
+    law = Feedback.joined(laws)
+    assert len(law) == 2 * count
+    assert law.starts == (0, count)
+    frame = np.array([0, count, count + 1])
+    previous = law.target[frame]
+    # At a motion's first frame the command before is its own, not the last one of the motion before it.
+    np.testing.assert_allclose(law(frame, law.qpos[frame], law.qvel[frame], previous), previous, atol=1e-6)
+
+
+def test_the_teacher_gives_up_on_a_robot_that_has_fallen(solved, planted):
+    feasible, _ = solved
+    env = make_env(tracking.feasible_clip(planted, feasible))
+    teacher = tracking.TrackingTeacher(env, [feasible])
+    qpos = env.sim.qpos.clone()
+    qpos[1, 3:7] = torch.tensor([np.cos(0.5), 0.0, np.sin(0.5), 0.0], dtype=qpos.dtype)
+    env.sim.set_state(qpos, env.sim.qvel.clone())
+    teacher.label(env)
+    assert teacher.strayed.tolist() == [False, True, False]
+    env.close()
+
+
+def test_conditions_of_the_final_measurement():
+    training = EnvConfig(
+        num_envs=8, init=InitConfig(joint_pos=0.03), randomisation=RandomisationConfig(push_speed=0.1),
+        termination=TerminationConfig(motion=0.2),
+    )
+    clean = evaluation(training, 'clean', 3)
+    assert clean.num_envs == 3
+    assert not clean.init.disturb
+    assert not clean.randomisation.enabled
+    assert clean.termination == TerminationConfig()
+    assert evaluation(training, 'training', 3).randomisation.push_speed == 0.1
+    full = evaluation(training, 'full', 3)
+    assert full.randomisation == RandomisationConfig()
+    assert not full.init.disturb
+    assert evaluation(training, 'full_disturbed_start', 3).init == InitConfig()

@@ -209,6 +209,11 @@ class PpoConfig:
     bc_coef: float = 1.0  # eq. 4, students only
     critic_warmup: int = 0  # iterations in which only the critic learns
 
+    def __post_init__(self) -> None:
+        for name in ('steps', 'epochs', 'mini_batches'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name} is {getattr(self, name)}; expected 1 or more.')
+
 
 @dataclass(frozen=True)
 class DaggerConfig:
@@ -222,6 +227,8 @@ class DaggerConfig:
     learning_rate: float = 1e-3
     mix_iterations: int = 8  # over which the teacher's share of the actions falls to 0
     action_noise: float = 0.1
+    final_rate: float = 0.05  # of the learning rate, at the end; it falls exponentially
+    weigh_legs: bool = False  # legs 1.6, waist 1.2, arms 0.5 in the loss, and errors beyond 1 count linearly
 
 
 @dataclass(frozen=True)
@@ -237,7 +244,18 @@ class TrainConfig:
     checkpoint_every: int = 50
     evaluate_every: int = 50
     patience: int = 0  # evaluations without a better result before stopping; 0: never
+    augmented: bool = True  # False: of the given clips only those made without draws, the skill as it was shown
     student_teacher: bool = True  # False: the student learns from the reward alone (ablation)
+
+    def __post_init__(self) -> None:
+        if self.iterations < 0:
+            raise ValueError(f'iterations is {self.iterations}; expected 0 or more.')
+        for name in ('checkpoint_every', 'evaluate_every'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name} is {getattr(self, name)}; expected 1 or more.')
+        samples = self.env.num_envs * self.ppo.steps
+        if self.ppo.mini_batches > samples:
+            raise ValueError(f'ppo.mini_batches is {self.ppo.mini_batches}; expected at most the {samples} samples.')
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], where: str) -> TrainConfig:

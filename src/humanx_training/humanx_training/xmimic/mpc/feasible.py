@@ -16,7 +16,7 @@ from humanx_training.xmimic.mpc.linearise import linearise, state_error
 from humanx_training.xmimic.mpc.lqr import Feedback, LqrWeights, feedback
 from humanx_training.xmimic.mpc.reference import Reference
 
-_FALLEN = 0.5  # m, pelvis height
+_FALLEN = 0.25  # m, pelvis below the motion's
 _STRAYED = np.array([0.1, 0.1, 0.1, 0.3, 0.3, 0.3])  # m, rad: root error that ends the usable part of a rollout
 _PENETRATION = 0.0007  # m the soles sink into the floor under the robot's weight
 
@@ -57,7 +57,7 @@ def rollout(
         positions.append(data.qpos.copy())
         velocities.append(data.qvel.copy())
         targets.append(previous)
-        if data.qpos[2] < _FALLEN or not np.isfinite(data.qpos).all():
+        if data.qpos[2] < law.qpos[frame, 2] - _FALLEN or not np.isfinite(data.qpos).all():
             break
     return np.array(positions), np.array(velocities), np.array(targets)
 

@@ -6,6 +6,7 @@ previous command's deviation (29). Without it the feedback is so stiff that 10 m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +24,23 @@ _COMMAND_LIMIT = 1.0  # rad, of the previous command's deviation
 class Feedback:
     """Servo targets ``target[t] + gain[t] [x - x_ref[t], previous - target[t-1]]`` along a motion of T frames.
 
-    ``qpos`` (T, 36), ``qvel`` (T, 35), ``target`` (T, 29) rad, ``gain`` (T, 29, 99) float32.
+    ``qpos`` (T, 36), ``qvel`` (T, 35), ``target`` (T, 29) rad, ``gain`` (T, 29, 99) float32. ``starts``: the frames at
+    which a motion begins, where several follow one another; the command before is then the frame's own.
     """
 
     qpos: np.ndarray
     qvel: np.ndarray
     target: np.ndarray
     gain: np.ndarray
+    starts: tuple[int, ...] = (0,)
+
+    @classmethod
+    def joined(cls, laws: Sequence[Feedback]) -> Feedback:
+        """Return several motions' feedback, one after the other."""
+        lengths = np.cumsum([0, *(len(law) for law in laws)])
+        starts = tuple(int(at) + s for at, law in zip(lengths, laws) for s in law.starts)
+        arrays = (np.concatenate([getattr(law, n) for law in laws]) for n in ('qpos', 'qvel', 'target', 'gain'))
+        return cls(*arrays, starts=starts)
 
     def __len__(self) -> int:
         return len(self.qpos)
@@ -40,8 +51,9 @@ class Feedback:
         """Return targets (N, 29) for robot states (N, 36), (N, 35) and previous targets (N, 29) at ``frame`` (N,)."""
         error = state_error(qpos, qvel, self.qpos[frame], self.qvel[frame])
         error = np.clip(error, -ERROR_LIMIT, ERROR_LIMIT)
-        before = self.target[np.maximum(np.asarray(frame) - 1, 0)]
-        command = np.clip(previous - before, -_COMMAND_LIMIT, _COMMAND_LIMIT)
+        frame = np.asarray(frame)
+        before = np.where(np.isin(frame, self.starts), frame, frame - 1)
+        command = np.clip(previous - self.target[before], -_COMMAND_LIMIT, _COMMAND_LIMIT)
         state = np.concatenate([error, command], -1).astype(np.float32)
         return self.target[frame] + (self.gain[frame] @ state[..., None])[..., 0]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rsl_rl.models import MLPModel
 
 from humanx_description import robot
 from humanx_description.config import from_mapping
@@ -24,20 +25,48 @@ from humanx_description.errors import UserError
 from humanx_description.scene import scene
 from humanx_description.skills import Skill, load_skill
 from humanx_training.clip import InteractionClip
+from humanx_training.xgen.planting import on_both_feet, plant
+from humanx_training.xgen.retarget.kinematics import Kinematics
+from humanx_training.xgen.robot_motion import RobotMotion, is_robot_motion, load_robot_motion
 from humanx_training.xmimic.clip_set import load_clips, make_clip_set
-from humanx_training.xmimic.config import TrainConfig, build, parse_overrides
+from humanx_training.xmimic.config import (
+    EnvConfig,
+    InitConfig,
+    RandomisationConfig,
+    TerminationConfig,
+    TrainConfig,
+    build,
+    parse_overrides,
+)
 from humanx_training.xmimic.dagger import distil
 from humanx_training.xmimic.env import HumanXEnv
 from humanx_training.xmimic.export import export_model
 from humanx_training.xmimic.mpc import tracking
+from humanx_training.xmimic.mpc.grounded import grounded
 from humanx_training.xmimic.mpc.inverse import BodySolver
 from humanx_training.xmimic.mpc.on_the_spot import OnTheSpot, on_the_spot
+from humanx_training.xmimic.mpc.reference import Reference
 from humanx_training.xmimic.ppo import make_model
 from humanx_training.xmimic.rollout_eval import Tracking, track
 
 REPORT = 'teacher.json'
-_EVERY = 20  # iterations between evaluations
+BEST = 'best.pt'
+_EVERY = 40  # iterations between evaluations
 _LIMIT = 6.0  # action units
+
+
+# What a distillation starts from: all of the randomisation; small errors of the start, since episodes that begin beyond
+# the feedback's reach teach nothing; an end as soon as that reach is left.
+_DEFAULTS: dict = {
+    'env': {
+        'residual': False,
+        'num_envs': 256,
+        'init': {'adaptive': 0.0, 'joint_pos': 0.03, 'root_rot': 0.03, 'root_lin_vel': 0.1, 'joint_vel': 0.1},
+        'termination': {'motion': 0.35, 'orientation': 0.8},
+    },
+    'ppo': {'hidden': [384, 256, 128]},
+    'dagger': {'iterations': 200, 'updates': 30, 'capacity': 600_000, 'weigh_legs': True, 'final_rate': 0.03},
+}
 
 
 @dataclass(frozen=True)
@@ -65,17 +94,21 @@ def run_teacher(args: argparse.Namespace) -> int:
         raise UserError(f'{out}: holds a teacher already; give --resume to complete it or another --out.')
     began = time.monotonic()
     entries = []
-    (out / 'clips').mkdir(parents=True, exist_ok=True)
-    (out / 'motions').mkdir(exist_ok=True)
-    for index, clip in enumerate(load_clips([Path(p) for p in args.clips])):
+    for folder in ('clips', 'motions', 'originals'):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    for index, file in enumerate(clip_files(args.clips)):
         name = f'clip_{index:03d}.npz'
         if (out / 'clips' / name).exists():
             continue
-        wanted = _body(skill, clip)
-        feasible, reference = tracking.solve(wanted)
+        original, reference = _reference(skill, file)
+        feasible = tracking.solve(reference, str(file))
         tracking.save_feasible(out / 'motions' / name, feasible)
-        tracking.feasible_clip(wanted, feasible).save(out / 'clips' / name)
-        entry = {'clip': name, **deviation(feasible.qpos, reference.qpos), 'passes': len(feasible.history)}
+        original.save(out / 'originals' / name)
+        tracking.feasible_clip(original, feasible).save(out / 'clips' / name)
+        entry = {
+            'clip': name, 'file': file.name, 'seconds': round(len(feasible.qpos) * tracking.DT, 2),
+            **deviation(feasible.qpos, original.qpos()), 'passes': len(feasible.history), **reference.notes,
+        }  # fmt: skip
         print(json.dumps(entry), file=sys.stderr, flush=True)
         entries.append(entry)
     report = {'skill': skill.name, 'seconds': round(time.monotonic() - began, 1), 'deviation_from_clip': entries}
@@ -84,18 +117,56 @@ def run_teacher(args: argparse.Namespace) -> int:
     return 0
 
 
-def _body(skill: Skill, clip: InteractionClip) -> InteractionClip:
-    from humanx_training.xmimic.train_command import without_object
+def clip_files(paths: Sequence[str]) -> list[Path]:
+    """Return the ``.npz`` files of files and folders; raises :class:`UserError` where there is none."""
+    files: list[Path] = []
+    for path in map(Path, paths):
+        inside = sorted(path.glob('*.npz')) if path.is_dir() else [path]
+        if not inside:
+            raise UserError(f'{path}: holds no .npz file; expected interaction clips or robot motions.')
+        files += inside
+    return files
 
+
+def _reference(skill: Skill, file: Path) -> tuple[InteractionClip, Reference]:
+    """Return the body's motion as the file has it, at 100 Hz, and a reference that the feet can carry.
+
+    A motion of ``humanx xgen retarget`` counts from its person's first frame to the last, a clip wherever it begins and
+    ends on both feet.
+    """
     settings = section(skill).on_the_spot
-    if settings is None:
-        return without_object(clip).resampled(1 / tracking.DT)
-    where = f'skill {skill.name}: xmimic: mpc: on_the_spot'
-    part = from_mapping(OnTheSpot, settings, where)
-    try:
-        return on_the_spot(clip, part)
-    except ValueError as error:
-        raise UserError(f'{where}: {error}') from None
+    if settings is not None:
+        where = f'skill {skill.name}: xmimic: mpc: on_the_spot'
+        part = from_mapping(OnTheSpot, settings, where)
+        try:
+            planted = on_the_spot(InteractionClip.load(file), part)
+        except ValueError as error:
+            raise UserError(f'{where}: {error}') from None
+        return planted, tracking.clip_reference(scene(), planted)
+    if is_robot_motion(file):
+        motion = load_robot_motion(file).resample(1 / tracking.DT)
+        original = motion.qpos()[motion.clip_start : motion.clip_stop]
+    else:
+        clip = InteractionClip.load(file).resampled(1 / tracking.DT)
+        free = np.zeros((clip.num_frames, 2), bool)
+        motion = RobotMotion(clip.fps, clip.root_pos, clip.root_quat, clip.joint_pos, free)
+        try:
+            first, last = on_both_feet(Kinematics(), motion, 0, clip.num_frames)
+            original = motion.qpos()[first:last]
+            motion = plant(motion, first, last, stance_seconds=0.0)
+        except UserError as error:
+            raise UserError(f'{file}: {error}') from None
+    return _body_clip(original, file), grounded(BodySolver(scene()), motion, motion.clip_start, motion.clip_stop)
+
+
+def _body_clip(qpos: np.ndarray, file: Path) -> InteractionClip:
+    """Return (T, 36) positions at 100 Hz as a clip without an object."""
+    frames = len(qpos)
+    return InteractionClip(
+        fps=1 / tracking.DT, root_pos=qpos[:, :3], root_quat=qpos[:, 3:7], joint_pos=qpos[:, 7:], object_name='',
+        object_shape={}, object_pos=np.zeros((frames, 3)), object_quat=np.tile([1.0, 0, 0, 0], (frames, 1)),
+        contact=np.zeros((frames, 0), bool), contact_bodies=(), provenance={'source': file.name},
+    )  # fmt: skip
 
 
 def deviation(qpos: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
@@ -139,7 +210,25 @@ def _settings(args: argparse.Namespace, skill: Skill) -> TrainConfig:
         command.setdefault('dagger', {})['iterations'] = args.dagger
     if args.envs is not None:
         command.setdefault('env', {})['num_envs'] = args.envs
-    return build({'env': {'residual': False}}, section(skill).settings, command, where='settings')
+    return build(_DEFAULTS, section(skill).settings, command, where='settings')
+
+
+# What a student is measured under; the randomisation of training is `training`.
+CONDITIONS = ('clean', 'training', 'full', 'full_disturbed_start')
+
+
+def evaluation(settings: EnvConfig, condition: str, envs: int) -> EnvConfig:
+    """Return an environment's settings for random-phase rollouts, with the ordinary terminations.
+
+    ``clean``: nothing disturbs. ``training``: the randomisation, noise, delays, pushes and forces of the training.
+    ``full``: those of the published defaults. ``full_disturbed_start``: and their disturbed initialisation.
+    """
+    init = InitConfig(disturb=condition == 'full_disturbed_start')
+    randomisation = settings.randomisation if condition == 'training' else RandomisationConfig()
+    randomisation = dataclasses.replace(randomisation, enabled=condition != 'clean')
+    return dataclasses.replace(
+        settings, num_envs=envs, init=init, randomisation=randomisation, termination=TerminationConfig()
+    )
 
 
 class _Run:
@@ -153,19 +242,23 @@ class _Run:
         def make(settings, seed: int) -> HumanXEnv:
             return HumanXEnv(clips, settings, mode='nep', groups=('policy',), seed=seed)
 
-        few = dataclasses.replace(config.env, num_envs=min(64, config.env.num_envs))
-        clean = dataclasses.replace(
-            few, init=dataclasses.replace(few.init, disturb=False),
-            randomisation=dataclasses.replace(few.randomisation, enabled=False),
-        )  # fmt: skip
+        self._make = make
         self.env = make(config.env, config.seed)
-        self.tests = {'clean': make(clean, config.seed + 1), 'noisy': make(few, config.seed + 1)}
+        self.tests = {
+            name: make(evaluation(config.env, name, min(64, config.env.num_envs)), config.seed + 1)
+            for name in ('clean', 'training')
+        }
+        originals = [source / 'originals' / file.name for file in files]
+        self.original = None
+        if all(file.exists() for file in originals):
+            self.original = make_clip_set(load_clips(originals)).body_pos
         self.teacher = tracking.TrackingTeacher(self.env, motions)
         self.curve: list[dict] = []
         self.best = -1.0
 
     def train(self, resume: bool) -> None:
-        """Distil; every 20 iterations evaluate, save, and export where the disturbed evaluation is the best so far."""
+        """Distil; every 40 iterations evaluate, save, and export where the disturbed evaluation is the best so far;
+        in the end measure the best one."""
         torch.manual_seed(self.config.seed)
         student = None
         if resume and (self.out / 'student.pt').exists():
@@ -173,27 +266,51 @@ class _Run:
             student = make_model(self.env.observe(), 'policy', 29, self.config.ppo, actor=True)
             student.load_state_dict(state['student'])
             self.curve, self.best = json.loads(state['curve']), state['best']
-        began = time.monotonic()
+        began, spent = time.monotonic(), time.process_time()
 
         def on_iteration(iteration: int, model, loss: float) -> None:
             if (iteration + 1) % _EVERY == 0 or iteration + 1 == self.config.dagger.iterations:
-                self._evaluate(iteration + 1, model, loss, time.monotonic() - began)
+                wall, cpu = time.monotonic() - began, time.process_time() - spent
+                self._evaluate(iteration + 1, model, loss, {'minutes': wall / 60, 'cpu_minutes': cpu / 60})
 
-        distil(self.env, self.teacher, self.config.dagger, self.config.ppo, student=student, on_iteration=on_iteration)
+        result = distil(
+            self.env, self.teacher, self.config.dagger, self.config.ppo, student=student, on_iteration=on_iteration
+        )
+        if (self.out / BEST).exists():
+            result.student.load_state_dict(torch.load(self.out / BEST, weights_only=True))
+        self._report(result.student)
 
-    def _evaluate(self, iteration: int, student, loss: float, seconds: float) -> None:
+    def _report(self, student: MLPModel, phases: int = 240) -> None:
+        """Measure the best student from ``phases`` random phases under every condition and write ``report.json``."""
+        report: dict[str, dict[str, float]] = {}
+        for name in CONDITIONS:
+            env = self._make(evaluation(self.config.env, name, phases), self.config.seed + 2)
+            value = track(env, lambda obs: student(obs).clamp(-_LIMIT, _LIMIT), original=self.original)
+            report[name] = {
+                'phases': phases, 'reached': round(value.reached * phases), 'survival_s': round(value.survival_s, 2),
+                'body_error_to_feasible_m': round(value.body_error, 4),
+                'body_error_to_original_m': round(value.original_error, 4),
+            }  # fmt: skip
+            env.close()
+            print(json.dumps({name: report[name]}), file=sys.stderr, flush=True)
+        (self.out / 'report.json').write_text(json.dumps(report, indent=1) + '\n')
+
+    def _evaluate(self, iteration: int, student: MLPModel, loss: float, spent: dict[str, float]) -> None:
         result: dict[str, Tracking] = {
-            name: track(env, lambda obs: student(obs).clamp(-_LIMIT, _LIMIT)) for name, env in self.tests.items()
+            name: track(env, lambda obs: student(obs).clamp(-_LIMIT, _LIMIT), original=self.original)
+            for name, env in self.tests.items()
         }
         d = self.config.dagger
-        entry = {'minutes': round(seconds / 60, 1), 'samples': iteration * d.steps * self.env.num_envs, 'loss': loss}
+        entry = {name: round(value, 1) for name, value in spent.items()}
+        entry |= {'samples': iteration * d.steps * self.env.num_envs, 'loss': round(loss, 5)}
         for name, value in result.items():
-            entry |= {f'{name}_reached': value.reached, f'{name}_body_error_m': round(value.body_error, 4)}
+            entry |= {f'{name}_reached': value.reached, f'{name}_body_error_m': round(value.original_error, 4)}
         self.curve.append(entry)
         print(json.dumps(entry), file=sys.stderr, flush=True)
-        score = result['noisy'].reached + 0.1 * result['clean'].reached
+        score = result['training'].reached + 0.1 * result['clean'].reached
         if score >= self.best:
             self.best = score
+            torch.save(student.state_dict(), self.out / BEST)
             export_model(
                 student, self.out / f'{self.skill.name}.onnx', skill=self.skill.name, mode='nep',
                 layout=self.env.layout, object_roles=(), activation=self.config.ppo.activation,
