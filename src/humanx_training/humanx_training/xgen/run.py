@@ -64,8 +64,11 @@ def job_of(skill: Skill, where: str, seed: int, folder: Path) -> Job:
     spares = tuple(_with_mesh(o, f'{where}: xgen: augment: replace') for o in recipe.augment.replace)
     # Names of anchors and bodies are checked before anything long begins.
     stage = Stage(tools)
-    for contact in recipe.contacts:
-        stage.anchor(np.zeros((0, 36)), contact.anchor)
+    for number, contact in enumerate(recipe.contacts):
+        try:
+            stage.anchor(np.zeros((0, 36)), contact.anchor)
+        except UserError as error:
+            raise UserError(f'{where}: xgen: contacts[{number}]: {error}') from None
         for body in contact.bodies:
             if body not in stage.body_names:
                 raise UserError(f'{where}: xgen: contacts: body {body!r} does not exist; expected a body of the robot.')
