@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rsl_rl.storage import RolloutStorage
 from tensordict import TensorDict
 
 from humanx_description.errors import UserError
@@ -22,7 +24,14 @@ from humanx_training.xmimic.clip_set import make_clip_set
 from humanx_training.xmimic.dagger import LabelBuffer, distil
 from humanx_training.xmimic.env import HumanXEnv
 from humanx_training.xmimic.export import export_checkpoint, parity
-from humanx_training.xmimic.ppo import NonFiniteError, bc_loss, make_model, shuffled_batches
+from humanx_training.xmimic.ppo import (
+    NonFiniteError,
+    bc_loss,
+    gaussian_kl,
+    gaussian_log_prob,
+    make_model,
+    shuffled_batches,
+)
 from humanx_training.xmimic.rollout_eval import track
 from humanx_training.xmimic.teachers import NetworkTeacher
 from humanx_training.xmimic.trainer import Trainer
@@ -55,6 +64,40 @@ def _trainer(out: Path, changes: dict | None = None, *, kind: str = 'teacher', b
 
 def test_bc_loss_is_the_mean_squared_distance() -> None:
     assert bc_loss(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.zeros(2, 2)).item() == 12.5
+
+
+def test_the_gaussian_of_all_states_is_torchs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    old_mean, mean, actions = torch.randn(3, 7, 29, generator=generator)
+    old_std, std = 0.1 + torch.rand(2, 29, generator=generator)
+    old, new = torch.distributions.Normal(old_mean, old_std), torch.distributions.Normal(mean, std)
+    torch.testing.assert_close(gaussian_log_prob(actions, mean, std), new.log_prob(actions).sum(-1))
+    kl = torch.distributions.kl_divergence(old, new).sum(-1)
+    torch.testing.assert_close(gaussian_kl(old_mean, old_std, mean, std), kl)
+
+
+def test_the_losses_are_those_of_the_networks_own_distribution(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, {'iterations': 1})
+    trainer.run()
+    ppo, obs = trainer.ppo, trainer.env.get_observations()
+    with torch.no_grad():
+        actions = ppo.actor(obs, stochastic_output=True)
+        log_prob, entropy = ppo.actor.get_output_log_prob(actions), ppo.actor.output_entropy.mean()
+        old = tuple(p.clone() for p in ppo.actor.output_distribution_params)
+        seen = {k: v + 0.05 for k, v in ppo.normalised(obs).items()}
+        ppo.actor.distribution.update(ppo.actor.mlp(seen['actor']))
+        moved = ppo.actor.get_output_log_prob(actions)
+        kl = ppo.actor.get_kl_divergence(old, ppo.actor.distribution.params)
+        one = torch.ones(16, 1)
+        batch = RolloutStorage.Batch(
+            observations=TensorDict(seen, batch_size=[16]), actions=actions, advantages=one, returns=one,
+            old_actions_log_prob=log_prob[:, None], old_distribution_params=old,
+        )  # fmt: skip
+        losses = ppo.losses(batch)
+    torch.testing.assert_close(losses['entropy'], entropy)
+    torch.testing.assert_close(losses['kl'], kl.mean())
+    ratio = torch.exp(moved - log_prob)
+    torch.testing.assert_close(losses['surrogate'], -torch.minimum(ratio, ratio.clamp(0.8, 1.2)).mean())
 
 
 def test_bc_pulls_the_student_to_the_teacher_and_leaves_the_critic_alone(tmp_path: Path) -> None:
@@ -196,7 +239,7 @@ def test_student_from_teacher_to_policy_file(tmp_path: Path, ball: bool) -> None
     assert float((label - reference).abs().max()) < 1.0
     student = _trainer(tmp_path / 's', {'iterations': 2}, kind='student', ball=ball, teacher=teacher, env=env)
     teacher_critic = checkpoint.load(tmp_path / 't/last.pt')['algorithm']['critic_state_dict']
-    student.start_from(checkpoint.load(tmp_path / 't/last.pt'), critic_only=True)
+    student.start_from(checkpoint.load(tmp_path / 't/last.pt'), tmp_path / 't/last.pt', critic_only=True)
     for name, value in student.ppo.critic.state_dict().items():
         torch.testing.assert_close(value, teacher_critic[name])
     student.run()
@@ -267,6 +310,39 @@ def test_tracking_evaluation_counts_ends_and_falls() -> None:
     assert kicked.survival_s < held.survival_s
 
 
+def _differences(one: dict, two: dict, where: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
+    out: set[tuple[str, ...]] = set()
+    for key in one:
+        if isinstance(one[key], dict):
+            out |= _differences(one[key], two[key], (*where, key))
+        elif one[key] != two[key]:
+            out.add((*where, key))
+    return out
+
+
+def test_presets_before_aug_leave_augmented_clips_out(tmp_path: Path) -> None:
+    """A clip set holds the skill as shown and draws around it; +it trains on the first, +aug on all."""
+    for index, draws in enumerate(({}, {'size': 1.1}, {'size': 0.9})):
+        clip = standing(80, ball=False, sway=0.1 * index)
+        clip.provenance['draws'] = draws
+        clip.save(tmp_path / f'clips/clip_{index:03d}.npz')
+    common = ['--skill', 'stand', '--envs', '8', '--iterations', '1',
+              '--set', 'ppo.hidden=[16]', 'ppo.steps=4', 'evaluate_every=2']  # fmt: skip
+    counts = {}
+    for name in ('+it', '+aug'):
+        out = tmp_path / name
+        args = _parse('train', 'teacher', *common, '--clips', str(tmp_path / 'clips'), '--preset', name,
+                      '--out', str(out))  # fmt: skip
+        assert args.run(args) == 0
+        counts[name] = [text.split()[0] for text in checkpoint.load(out / 'last.pt')['clips']]
+    assert counts == {'+it': ['clip_000.npz'], '+aug': ['clip_000.npz', 'clip_001.npz', 'clip_002.npz']}
+    args = _parse('train', 'teacher', *common, '--clips', str(tmp_path / 'clips/clip_001.npz'), '--preset', '+it',
+                  '--out', str(tmp_path / 'none'))  # fmt: skip
+    with pytest.raises(UserError, match='all 1 are augmented'):
+        args.run(args)
+    assert not (tmp_path / 'none').exists()
+
+
 def test_presets_build_and_change_what_they_claim() -> None:
     for name in presets.PRESETS:
         config = cfg.build(presets.preset(name))
@@ -276,7 +352,14 @@ def test_presets_build_and_change_what_they_claim() -> None:
     assert cfg.build(presets.preset('+di')).env.init.disturb
     assert not cfg.build(presets.preset('+di')).env.termination.interaction
     assert cfg.build(presets.preset('+it')).env.termination.interaction
-    assert cfg.build(presets.preset('+teastu')).student_teacher
+    # Each rung of the paper's ladder changes exactly what it is named after.
+    ladder = [dataclasses.asdict(cfg.build(presets.preset(n))) for n in ('base', '+di', '+it', '+aug', '+teastu')]
+    init = {('env', 'init', 'disturb')}
+    assert [_differences(a, b) for a, b in itertools.pairwise(ladder)] == [
+        init, {('env', 'termination', 'interaction'), ('env', 'init', 'adaptive')}, {('augmented',)},
+        {('student_teacher',)},
+    ]  # fmt: skip
+    assert ladder[-1] == dataclasses.asdict(cfg.build(presets.preset('xmimic')))
     assert cfg.build(presets.preset('omniretarget')).env.reward.object_pos.weight == 0.0
     paper = cfg.build(presets.scale('paper'))
     assert (paper.env.num_envs, paper.ppo.hidden, paper.amp.enabled) == (16384, (512, 256, 256), True)
@@ -321,11 +404,61 @@ def test_train_and_export_commands(tmp_path: Path) -> None:
         (['--preset', 'nonesuch'], 'does not exist'),
         (['--envs', '900000000'], 'GB'),
         (['--clips', str(tmp_path / 'none.npz')], 'does not exist'),
+        (['--iterations', '-3'], 'iterations is -3'),
+        (['--set', 'ppo.steps=0'], 'steps is 0'),
+        (['--set', 'ppo.steps=2', 'ppo.mini_batches=100'], 'mini_batches is 100; expected at most the 32'),
+        (['--threads', '0'], '--threads is 0'),
+        (['--device', 'cuda'], 'runs on the CPU'),
     ):
         args = _parse('train', 'teacher', *common, '--out', str(tmp_path / 'x'), *bad)
         with pytest.raises(UserError, match=words):
             args.run(args)
         assert not (tmp_path / 'x').exists()
+
+
+def test_what_does_not_fit_a_training_is_one_sentence_and_changes_nothing(tmp_path: Path) -> None:
+    """Clips of another robot or order, checkpoints of other sizes and layouts, numbers that are not finite."""
+    clip = standing(80)
+    clip.save(tmp_path / 'clip.npz')
+    values = dict(np.load(tmp_path / 'clip.npz'))
+    names = values['joint_names'].copy()
+    names[[0, 1]] = names[[1, 0]]
+    np.savez(tmp_path / 'order.npz', **{**values, 'joint_names': names})
+    np.savez(tmp_path / 'robot.npz', **{**values, 'joint_names': names[:20], 'joint_pos': values['joint_pos'][:, :20]})
+
+    def train(kind: str, out: str, *more: str, clips: str = 'clip.npz', settings: tuple[str, ...] = ()) -> int:
+        args = _parse(
+            'train', kind, '--skill', 'football', '--clips', str(tmp_path / clips), '--envs', '8', '--iterations', '1',
+            '--out', str(tmp_path / out), *more, '--set', 'ppo.steps=4', 'evaluate_every=5',
+            *(settings or ('ppo.hidden=[16]',)),
+        )  # fmt: skip
+        return args.run(args)
+
+    assert train('teacher', 't') == 0
+    teacher = tmp_path / 't/last.pt'
+    assert train('student', 's', '--teacher-from', str(teacher)) == 0
+    student = tmp_path / 's/last.pt'
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    other = {'settings': ('ppo.hidden=[32]',)}
+    for words, arguments, options in (
+        ('order.npz: joint_names are in another order', ('teacher', 'x'), {'clips': 'order.npz'}),
+        ('robot.npz: joint_names hold 20 names', ('teacher', 'x'), {'clips': 'robot.npz'}),
+        (r'hidden layers \[16\].*equal ppo.hidden', ('teacher', 't', '--resume'), other),
+        (r'its critic has hidden layers \[16\]', ('student', 'y', '--teacher-from', str(teacher)), other),
+        ('privileged numbers', ('teacher', 't', '--resume'), {'settings': ('ppo.hidden=[16]', 'env.future=[1]')}),
+        ('is a student; expected a teacher', ('student', 'x', '--teacher-from', str(student)), {}),
+        ('another observation layout',
+         ('student', 's', '--resume', '--mode', 'nep', '--teacher-from', str(teacher)), {}),
+        ('is not finite; the state that caused it is in', ('teacher', 'n'),
+         {'settings': ('ppo.hidden=[16]', 'ppo.critic_learning_rate=1.0e+38', 'ppo.epochs=8')}),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=words):
+            train(*arguments, **options)
+    assert not (tmp_path / 'x').exists()
+    assert {path.parent.name for path in tmp_path.rglob('*.pt')} == {'t', 's', 'n'}
+    assert (tmp_path / 'n/nonfinite.pt').is_file()
+    assert not (tmp_path / 'n/last.pt').exists()
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_two_processes_train_one_policy(tmp_path: Path) -> None:
@@ -350,10 +483,9 @@ def test_two_processes_train_one_policy(tmp_path: Path) -> None:
         f'torch.save(e.sim.qpos.clone(), {str(tmp_path)!r} + f"/q{{d.rank}}.pt")\n'
         'torch.distributed.destroy_process_group()\n'
     )
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2', '--master-port', '29517',
-               str(script)]  # fmt: skip
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', str(script)]
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    result = subprocess.run(command, capture_output=True, text=True, timeout=170, env=environment)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
     assert result.returncode == 0, result.stderr[-2000:]
     first, second = (torch.load(tmp_path / f'{r}.pt', weights_only=True) for r in (0, 1))
     for a, b in zip(first, second, strict=True):

@@ -71,3 +71,14 @@ def check_sizes(state: dict[str, Any], path: Path, *, layout: str, privileged_si
             f'{path}: sees {state["privileged_size"]} privileged numbers, these clips and settings give '
             f'{privileged_size}; expected equal objects, contact bodies and env.future.'
         )
+
+
+def check_network(state: dict[str, Any], path: Path, name: str, model: torch.nn.Module) -> None:
+    """Raise :class:`UserError` where the checkpoint's ``name`` ('actor', 'critic') is not of the model's size."""
+    stored = {k: tuple(v.shape) for k, v in state['algorithm'][f'{name}_state_dict'].items()}
+    wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+    if stored != wanted:
+        hidden = [shape[0] for key, shape in stored.items() if len(shape) == 2 and key.startswith('mlp')][:-1]
+        raise UserError(
+            f'{path}: its {name} has hidden layers {hidden}, not those of these settings; expected an equal ppo.hidden.'
+        )

@@ -46,9 +46,10 @@ class Frames:
 class ClipSet:
     """F frames of C clips at 100 Hz as float32 tensors on ``device``; body arrays follow ``bodies``.
 
-    ``qpos`` (F, nq), ``qvel`` (F, nv), ``body_pos`` (F, B, 3), ``body_quat`` (F, B, 4), ``body_vel`` (F, B, 6) linear
-    then angular in the world, ``contact`` (F, K) bool by ``contact_bodies``, ``still`` (F,) bool: the robot stands.
-    ``starts``, ``lengths`` (C,); ``clip_of_frame``, ``last_of_frame`` (F,); ``phase`` (F, 9).
+    ``qpos`` (F, nq), ``qvel`` (F, nv), ``joints`` (F, 29) of ``qpos``, ``body_pos`` (F, B, 3), ``body_quat``
+    (F, B, 4), ``body_vel`` (F, B, 6) linear then angular in the world, ``contact`` (F, K) bool by ``contact_bodies``,
+    ``still`` (F,) bool: the robot stands. ``starts``, ``lengths`` (C,); ``clip_of_frame``, ``last_of_frame`` (F,);
+    ``phase`` (F, 9).
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class ClipSet:
         parts = [qpos, qvel, self.contact.float(), self._phase()]
         self._table, self._widths = torch.cat(parts, 1), [part.shape[1] for part in parts]
         self.qpos, self.qvel, _, self.phase = self._table.split(self._widths, 1)
+        self.joints = qpos[:, 7:36].contiguous()
 
     def _phase(self) -> torch.Tensor:
         """Return (F, 9): how far each frame is in its clip, 0 to 1, and waves of it."""

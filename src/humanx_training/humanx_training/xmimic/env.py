@@ -215,8 +215,11 @@ class HumanXEnv(VecEnv):
         """Return an actor's output (N, 29) in the deployed policy's terms: ``(target - q_default) / scale``."""
         if not self.acts_residual:
             return raw
-        reference = self.clips.qpos[self.clips.ahead(self.frame, 1)][:, 7:36]
-        return raw + (reference - self.default_joints) / self.action_scale
+        return raw + self._reference_action(self.clips.ahead(self.frame, 1))
+
+    def _reference_action(self, frame: torch.Tensor) -> torch.Tensor:
+        """Return the action (N, 29) whose targets are the reference's joints in ``frame`` (N,)."""
+        return (self.clips.joints.index_select(0, frame) - self.default_joints) / self.action_scale
 
     def snapshot(self) -> Snapshot:
         """Return the present state beside its reference, float32."""
@@ -274,8 +277,7 @@ class HumanXEnv(VecEnv):
         # In a residual teacher's terms whoever acts, so that a teacher can label a student's states.
         last = self.action
         if self.cfg.residual:
-            reference = self.clips.qpos[self.frame][:, 7:36]
-            last = last - (reference - self.default_joints) / self.action_scale
+            last = last - self._reference_action(self.frame)
         return privileged_observation(
             self.clips, self.frame, s.qpos.float(), s.qvel.float(), s.xpos.float(),
             s.contact.index_select(1, self.object_pairs), last, self.future, scale, self.default_joints,

@@ -7,6 +7,7 @@ log-probabilities are those of the policy that acted; and a stop on the first no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from tensordict import TensorDict
 from torch import nn
 
 from humanx_training.xmimic.config import PpoConfig
+
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class NonFiniteError(RuntimeError):
@@ -135,26 +138,27 @@ class XMimicPPO(PPO):
 
         Its observations are what the networks see behind their normalisers, ``actor`` and ``critic``.
         """
-        assert self._raw_actor.distribution is not None
-        self._raw_actor.distribution.update(self._raw_actor.mlp(batch.observations['actor']))
-        log_prob = self.actor.get_output_log_prob(batch.actions)
+        actor = self._raw_actor
+        assert actor.distribution is not None
+        mean = actor.mlp(batch.observations['actor'])
+        actor.distribution.update(mean)
+        std = actor.output_std[0]  # one for all states
         values = self._raw_critic.mlp(batch.observations['critic'])
         advantages = batch.advantages.squeeze(-1)
-        ratio = torch.exp(log_prob - batch.old_actions_log_prob.squeeze(-1))
+        ratio = torch.exp(gaussian_log_prob(batch.actions, mean, std) - batch.old_actions_log_prob.squeeze(-1))
         clipped = ratio.clamp(1.0 - self.clip_param, 1.0 + self.clip_param)
         # In units of the returns' spread and unclipped: clipping the change of a value to 0.2 as for the ratio would
         # hold back a critic whose returns are of the size of 10.
         value = (values - batch.returns).square().mean() / self._return_variance
+        old_mean, old_std = batch.old_distribution_params
         out = {
             'surrogate': -torch.min(advantages * ratio, advantages * clipped).mean(),
             'value': value,
-            'entropy': self.actor.output_entropy.mean(),
-            'kl': self.actor.get_kl_divergence(
-                batch.old_distribution_params, tuple(p.detach() for p in self.actor.output_distribution_params)
-            ).mean(),
+            'entropy': (std.log() + 0.5 + _HALF_LOG_2PI).sum(),
+            'kl': gaussian_kl(old_mean, old_std[0], mean.detach(), std.detach()).mean(),
         }
         if self.bc_coef > 0:
-            out['bc'] = bc_loss(self.actor.output_mean, batch.observations['teacher_action'])
+            out['bc'] = bc_loss(mean, batch.observations['teacher_action'])
         return out
 
     def _alike(self) -> bool:
@@ -273,6 +277,19 @@ def shuffled_batches(
                 old_distribution_params=tuple(p[part] for p in parameters),
                 **{k: v[part] for k, v in fields.items()},
             )
+
+
+def gaussian_log_prob(actions: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """Return log-probabilities (M,) of actions (M, A) under means (M, A) and one spread (A,) for all."""
+    return -0.5 * ((actions - mean) / std).square().sum(-1) - (std.log() + _HALF_LOG_2PI).sum()
+
+
+def gaussian_kl(
+    old_mean: torch.Tensor, old_std: torch.Tensor, mean: torch.Tensor, std: torch.Tensor
+) -> torch.Tensor:
+    """Return KL(old || new) (M,) of means (M, A) and spreads (A,)."""
+    constant = (torch.log(std / old_std) + 0.5 * (old_std / std).square() - 0.5).sum()
+    return constant + 0.5 * ((old_mean - mean) / std).square().sum(-1)
 
 
 def bc_loss(mean: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:

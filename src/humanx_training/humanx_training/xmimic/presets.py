@@ -1,4 +1,9 @@
-"""Methods of the paper's comparison as settings alone (``--preset``), and sizes of the training (``--scale``)."""
+"""Methods of the paper's comparison as settings alone (``--preset``), and sizes of the training (``--scale``).
+
+The ladder: ``base``; ``+di`` adds disturbed initialisation; ``+it`` interaction termination (and adaptive sampling of
+hard segments); ``+aug`` the augmented clips of a clip set, of which those before it take the originals only;
+``+teastu``, which is all of ``xmimic``, a student that learns from teachers.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +18,18 @@ _TRACKING_ONLY = dict.fromkeys(
 )
 _BASE: dict[str, Any] = {
     'env': {'init': {'disturb': False, 'adaptive': 0.0}, 'termination': _NO_INTERACTION},
+    'augmented': False,
     'student_teacher': False,
 }
-_DI: dict[str, Any] = {'env': {'init': {'disturb': True, 'adaptive': 0.0}, 'termination': _NO_INTERACTION},
-                       'student_teacher': False}
+_DI: dict[str, Any] = {
+    'env': {'init': {'disturb': True, 'adaptive': 0.0}, 'termination': _NO_INTERACTION},
+    'augmented': False,
+    'student_teacher': False,
+}
 _IT: dict[str, Any] = {
-    'env': {'init': {'disturb': True}, 'termination': {'interaction': True}}, 'student_teacher': False,
+    'env': {'init': {'disturb': True}, 'termination': {'interaction': True}},
+    'augmented': False,
+    'student_teacher': False,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -37,6 +48,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             'init': {'disturb': False, 'adaptive': 0.0},
             'termination': _NO_INTERACTION,
         },
+        'augmented': False,
         'student_teacher': False,
     },
     # HDMI: residual actions, tracking 0.5 per term, object 1.0 at 0.5, contact 1.0 at 0.3, no interaction termination
@@ -53,9 +65,10 @@ PRESETS: dict[str, dict[str, Any]] = {
             'init': {'disturb': False, 'adaptive': 0.0},
             'termination': {'interaction': True, 'interaction_p': 0.04},
         },
+        'augmented': False,
         'student_teacher': False,
     },
-    # OmniRetarget-style: a tracker of the body's motion; the object is only simulated.
+    # OmniRetarget-style: a tracker of the body's motion on augmented clips; the object is only simulated.
     'omniretarget': {
         'env': {
             'reward': _TRACKING_ONLY, 'termination': {'motion': 0.25, 'orientation': 0.8, 'interaction': False},
@@ -66,8 +79,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     'base': _BASE,
     '+di': _DI,
     '+it': _IT,
-    # Augmented clips are a matter of which clips are given; the settings are those of +it.
-    '+aug': _IT,
+    '+aug': {**_IT, 'augmented': True},
     '+teastu': {'student_teacher': True},
     'xmimic': {},
 }  # fmt: skip

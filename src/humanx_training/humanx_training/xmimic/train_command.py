@@ -33,7 +33,6 @@ class Section:
 
     clips: tuple[str, ...] = ()
     settings: dict = dataclasses.field(default_factory=dict)
-    mpc: dict = dataclasses.field(default_factory=dict)
     mpc: dict = dataclasses.field(default_factory=dict)  # see mpc.command.MpcSection
 
 
@@ -74,13 +73,15 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(args, skill)
     files = clip_files(args, skill)
     clips = load_clips(files)
+    if not config.augmented:
+        files, clips = originals(files, clips)
     mode = args.mode or skill.mode
     if mode == 'nep' and any(c.has_object for c in clips) and args.body_only:
         clips = [without_object(c) for c in clips]
     out: Path = args.out or Path('out') / f'{skill.name}_{args.kind}'
     if (out / 'last.pt').exists() and not args.resume:
         raise UserError(f'{out}: holds a training already; give --resume to continue it or another --out.')
-    _check_memory(config, args.sim)
+    _check_machine(config, args)
     torch.set_num_threads(args.threads)
     distributed = init_distributed()
     device = args.device
@@ -103,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
     if args.resume:
         trainer.resume(out / 'last.pt')
     elif args.kind == 'student' and teacher is not None:
-        trainer.start_from(checkpoint.load(Path(args.teacher_from[0]), 'teacher'), critic_only=True)
+        first = Path(args.teacher_from[0])
+        trainer.start_from(checkpoint.load(first, 'teacher'), first, critic_only=True)
         if args.dagger:
             distil(env, teacher, dataclasses.replace(config.dagger, iterations=args.dagger), config.ppo,
                    student=trainer.ppo.actor)  # fmt: skip
@@ -113,6 +115,20 @@ def run(args: argparse.Namespace) -> int:
     trainer.write_summary()
     print(f'wrote {out / "last.pt"}', file=sys.stderr)
     return 0
+
+
+def originals(
+    files: list[Path], clips: list[InteractionClip]
+) -> tuple[list[Path], list[InteractionClip]]:
+    """Return the clips that augmentation has not changed: those whose provenance names no draws."""
+    kept = [(file, clip) for file, clip in zip(files, clips, strict=True) if not clip.provenance.get('draws')]
+    if not kept:
+        raise UserError(
+            f'--clips: all {len(files)} are augmented; expected an original among them (clip_000.npz of a clip set) '
+            'with this preset, or augmented=true.'
+        )
+    print(f'{len(kept)} of {len(files)} clips are originals; the augmented ones are left out', file=sys.stderr)
+    return [file for file, _ in kept], [clip for _, clip in kept]
 
 
 def without_object(clip: InteractionClip) -> InteractionClip:
@@ -157,9 +173,15 @@ def _eval_envs(
     return {'noisy': make(base), 'clean': make(clean)}
 
 
-def _check_memory(config: TrainConfig, sim: str) -> None:
-    """Refuse more environments than memory holds, before anything is allocated."""
-    if sim != 'mujoco':
+def _check_machine(config: TrainConfig, args: argparse.Namespace) -> None:
+    """Refuse what this machine has not got, more environments than memory holds included, before anything begins."""
+    if args.threads < 1:
+        raise UserError(f'--threads is {args.threads}; expected 1 or more.')
+    if args.sim == 'mujoco' and args.device != 'cpu':
+        raise UserError(f'--device {args.device}: the simulator mujoco runs on the CPU; expected cpu.')
+    if args.device.startswith('cuda') and not torch.cuda.is_available():
+        raise UserError(f'--device {args.device}: torch sees no CUDA device here; expected cpu.')
+    if args.sim != 'mujoco':
         return
     # The rollout and its shuffled copy, about 1,000 float32 per step (student, teacher and critic together), and 30 kB
     # of state and per-environment parameters: an estimate from above.

@@ -113,11 +113,16 @@ class Trainer:
             obs['teacher_action'] = self.teacher.label(self.env)
         return obs
 
-    def start_from(self, state: dict[str, Any], *, critic_only: bool = False) -> None:
-        """Take over a teacher's critic (a student's start), or all of a checkpoint's networks."""
+    def start_from(self, state: dict[str, Any], path: Path, *, critic_only: bool = False) -> None:
+        """Take over a teacher's critic (a student's start), or all of the networks of the checkpoint at ``path``."""
+        self._check_networks(state, path, ('critic',) if critic_only else ('actor', 'critic'))
         self.ppo.critic.load_state_dict(state['algorithm']['critic_state_dict'])
         if not critic_only:
             self.ppo.actor.load_state_dict(state['algorithm']['actor_state_dict'])
+
+    def _check_networks(self, state: dict[str, Any], path: Path, names: tuple[str, ...]) -> None:
+        for name in names:
+            checkpoint.check_network(state, path, name, getattr(self.ppo, name))
 
     def act(self, obs: TensorDict) -> torch.Tensor:
         """Return the actor's mean actions."""
@@ -323,6 +328,7 @@ class Trainer:
         state = checkpoint.load(path, self.kind)
         size = self.env.get_observations()['privileged'].shape[1]
         checkpoint.check_sizes(state, path, layout=self.env.layout.to_json(), privileged_size=size, kind=self.kind)
+        self._check_networks(state, path, ('actor', 'critic'))
         if len(state['failures']) != len(self.env.sampler.failures):
             raise UserError(f'{path}: was trained on clips of another length; expected the same clips to resume.')
         self.ppo.set_state(state['algorithm'])

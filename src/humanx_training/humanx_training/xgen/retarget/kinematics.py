@@ -20,16 +20,21 @@ from humanx_training.xgen import rotations as rot
 NUM_DOF = 35
 
 
-@lru_cache(maxsize=1)
-def g1_model() -> mujoco.MjModel:
-    """Return the G1 with its collision shapes and without visual meshes (no floor)."""
+def g1_spec() -> mujoco.MjSpec:
+    """Return the description of the G1 with its collision shapes and without visual meshes (no floor)."""
     spec = mujoco.MjSpec.from_file(str(g1_mjcf()))
     for geom in list(spec.geoms):
         if geom.type == mujoco.mjtGeom.mjGEOM_MESH:
             spec.delete(geom)
     for mesh in list(spec.meshes):
         spec.delete(mesh)
-    model = spec.compile()
+    return spec
+
+
+@lru_cache(maxsize=1)
+def g1_model() -> mujoco.MjModel:
+    """Return the compiled :func:`g1_spec`."""
+    model = g1_spec().compile()
     names = tuple(model.joint(i).name for i in range(1, model.njnt))
     if names != JOINT_NAMES:
         raise RuntimeError('the G1 model has its joints in another order than humanx_description.robot')

@@ -12,7 +12,7 @@ from humanx_training.xgen import rotations as rot
 from humanx_training.xgen.retarget import terms
 from humanx_training.xgen.retarget.footing import runs
 from humanx_training.xgen.retarget.keypoints import KEYPOINTS, Targets
-from humanx_training.xgen.retarget.kinematics import Kinematics, Pose
+from humanx_training.xgen.retarget.kinematics import Kinematics, Pose, g1_spec
 from humanx_training.xgen.robot_motion import RobotMotion
 
 SKATE_WINDOW = 0.1  # s
@@ -129,14 +129,7 @@ def _contacts(motion: RobotMotion) -> tuple[float, float]:
 
 
 def _model_with_floor() -> tuple[mujoco.MjModel, int]:
-    from humanx_description.assets import g1_mjcf
-
-    spec = mujoco.MjSpec.from_file(str(g1_mjcf()))
-    for geom in list(spec.geoms):
-        if geom.type == mujoco.mjtGeom.mjGEOM_MESH:
-            spec.delete(geom)
-    for mesh in list(spec.meshes):
-        spec.delete(mesh)
+    spec = g1_spec()
     spec.worldbody.add_geom(name='floor', type=mujoco.mjtGeom.mjGEOM_PLANE, size=[50, 50, 0.1])
     model = spec.compile()
     return model, model.geom('floor').id
