@@ -181,10 +181,14 @@ def plot(seen: Signals, proposals: list[Proposal], path: Path) -> None:
         axis = speeds if proposal.kind == 'strike' else palms
         axis.axvspan(proposal.start, proposal.end, color=color, alpha=0.2)
         bars.barh(number, proposal.end - proposal.start, left=proposal.start, color=color)
-        late = proposal.start > 0.6 * seen.time[-1]
         text = f' {number}: {proposal.kind} {proposal.anchor} {proposal.start:.2f} to {proposal.end:.2f} s '
-        bars.text(proposal.start if late else proposal.end, number, text, fontsize=7, va='center',
-                  ha='right' if late else 'left')  # fmt: skip
+        if proposal.end - proposal.start > 0.4 * seen.time[-1]:
+            at, side = 0.5 * (proposal.start + proposal.end), 'center'
+        elif proposal.start > 0.6 * seen.time[-1]:
+            at, side = proposal.start, 'right'
+        else:
+            at, side = proposal.end, 'left'
+        bars.text(at, number, text, fontsize=7, va='center', ha=side)
     bars.set_ylim(len(proposals) - 0.5, -0.5)
     bars.set_yticks([])
     bars.set_xlabel('time in the motion, s')
