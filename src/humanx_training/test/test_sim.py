@@ -12,6 +12,7 @@ from humanx_description.errors import UserError
 from humanx_description.objects import ObjectSpec
 from humanx_description.scene import default_qpos, scene
 from humanx_training.xmimic.sim import MujocoSimulator, SimSpec, make_simulator
+from humanx_training.xmimic.sim.base import command_age, delayed
 
 BALL = ObjectSpec('ball', 'sphere', (0.11,), mass=0.43, drag_length=8.0)
 SPEC = SimSpec(
@@ -139,16 +140,33 @@ def test_drag_reaches_terminal_speed(model: mujoco.MjModel) -> None:
     assert float(-sim.qvel[0, 37]) == pytest.approx(math.sqrt(9.81 * BALL.drag_length), rel=0.02)
 
 
-def test_delay_holds_the_last_target(model: mujoco.MjModel) -> None:
-    sim = MujocoSimulator(model, 3, SPEC)
-    _start(sim)
-    sim.delay[:] = torch.tensor([0, 1, 2], dtype=torch.int32)
-    sim.step(_targets(sim, 0), 2)
-    reference = sim.buffers.ctrl_applied.copy()
-    np.testing.assert_allclose(reference[0], _targets(sim, 0)[0])
-    np.testing.assert_allclose(reference[1], _targets(sim, 0)[1])
-    # Two substeps of delay on two substeps: the start position is still in effect.
-    assert not np.allclose(reference[2], _targets(sim, 0)[2])
+@pytest.mark.parametrize('native', [True, False])
+def test_a_delayed_command_arrives_however_late(model: mujoco.MjModel, native: bool) -> None:
+    """Against one environment without delay whose commands are given substep by substep."""
+    delays, steps, substeps = [0, 1, 2, 3, 5], 5, 2
+    sim = MujocoSimulator(model, len(delays), SPEC, native=native or False)
+    plain = MujocoSimulator(model, len(delays), SPEC, native=native or False)
+    for each in (sim, plain):
+        _start(each)
+    hold = sim.qpos[:, 7:36].clone()
+    sim.delay[:] = torch.tensor(delays, dtype=torch.int32)
+    commands = [hold + 0.05 * (step + 1) for step in range(steps)]
+    for step in range(steps):
+        sim.step(commands[step], substeps)
+        for substep in range(substeps):
+            now = step * substeps + substep
+            arrived = [hold[e] if now < d else commands[(now - d) // substeps][e] for e, d in enumerate(delays)]
+            plain.step(torch.stack(arrived), 1)
+    np.testing.assert_allclose(sim.qpos.numpy(), plain.qpos.numpy(), atol=1e-9)
+    assert not np.allclose(sim.qpos[0, 7:36], sim.qpos[4, 7:36], atol=1e-3)
+
+
+def test_age_of_the_command_in_effect() -> None:
+    delay = torch.tensor([0, 1, 2, 3, 20])
+    assert command_age(delay, 0, 2).tolist() == [0, 1, 1, 2, 4]
+    assert command_age(delay, 1, 2).tolist() == [0, 0, 1, 1, 4]
+    past = torch.arange(4.0)[None, :, None].repeat(3, 1, 1)
+    assert delayed(torch.full((3, 1), 9.0), past, torch.tensor([0, 1, 4])).flatten().tolist() == [9.0, 0.0, 3.0]
 
 
 def test_mass_override_changes_only_its_environment(model: mujoco.MjModel) -> None:

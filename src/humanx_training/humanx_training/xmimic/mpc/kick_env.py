@@ -197,7 +197,7 @@ class KickEnv:
         ball[:, :3] = start
         self.sim.set_state(np.concatenate([qpos, ball], 1), np.concatenate([qvel, np.zeros((count, 6))], 1), ids)
         hold = np.tile(self.default, (count, 1))
-        self.sim.buffers.ctrl_applied[ids] = hold
+        self.sim.buffers.ctrl_past[ids] = hold[:, None]
         self._queue[:, ids] = hold
         self.last_action[ids] = 0
         self._next_push[ids] = self._uniform(r.push_every, count)

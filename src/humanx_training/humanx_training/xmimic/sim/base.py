@@ -13,6 +13,8 @@ import torch
 
 from humanx_description.errors import UserError
 
+PAST_COMMANDS = 4  # control steps whose commands are kept: the longest delay
+
 
 @dataclass(frozen=True)
 class SimSpec:
@@ -48,7 +50,7 @@ class Simulator(abc.ABC):
     ``finite`` (N,)           bool: False once the physics diverged, until the state is set again
     ``xfrc`` (N, F, 6)        writable: force and torque in the world on ``spec.force_bodies``, held until changed
     ``drag`` (N, D)           writable: drag coefficients of the bodies in ``spec.drag``
-    ``delay`` (N,)            writable, int32: substeps before a new ``ctrl`` takes effect
+    ``delay`` (N,)            writable, int32: substeps before a new ``ctrl`` takes effect, at most PAST_COMMANDS steps'
     ========================  ====================================================================================
     """
 
@@ -109,6 +111,18 @@ class Simulator(abc.ABC):
 
     def close(self) -> None:  # noqa: B027
         """Free threads and memory."""
+
+
+def command_age(delay: torch.Tensor, substep: int, substeps: int) -> torch.Tensor:
+    """Return how many control steps old the command is (N,) that has arrived by a substep: 0 for this step's."""
+    behind = (delay - substep).clamp(min=0)
+    return torch.div(behind + substeps - 1, substeps, rounding_mode='floor').clamp(max=PAST_COMMANDS).long()
+
+
+def delayed(wanted: torch.Tensor, past: torch.Tensor, age: torch.Tensor) -> torch.Tensor:
+    """Return the commands (N, nu) in effect: ``wanted``, or those of ``past`` (N, PAST_COMMANDS, nu), newest first."""
+    old = past[torch.arange(len(past), device=past.device), (age - 1).clamp(min=0)]
+    return torch.where((age > 0)[:, None], old, wanted)
 
 
 def _body_id(model: mujoco.MjModel, name: str) -> int:

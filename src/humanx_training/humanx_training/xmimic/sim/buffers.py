@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from humanx_training.xmimic.sim.base import PAST_COMMANDS
+
 
 @dataclass
 class Buffers:
@@ -17,7 +19,7 @@ class Buffers:
     warmstart: np.ndarray  # (N, nv) the last acceleration, where the solver starts
     time: np.ndarray  # (N,) s
     ctrl: np.ndarray  # (N, nu) rad
-    ctrl_applied: np.ndarray  # (N, nu) rad, in effect until the delay has passed
+    ctrl_past: np.ndarray  # (N, PAST_COMMANDS, nu) rad, of the steps before, newest first
     delay: np.ndarray  # (N,) int32
     xfrc: np.ndarray
     drag: np.ndarray
@@ -38,7 +40,8 @@ class Buffers:
         zeros = np.zeros
         buffers = cls(
             qpos=np.tile(model.qpos0, (n, 1)), qvel=zeros((n, model.nv)), warmstart=zeros((n, model.nv)),
-            time=zeros(n), ctrl=zeros((n, model.nu)), ctrl_applied=zeros((n, model.nu)), delay=zeros(n, np.int32),
+            time=zeros(n), ctrl=zeros((n, model.nu)), ctrl_past=zeros((n, PAST_COMMANDS, model.nu)),
+            delay=zeros(n, np.int32),
             xfrc=zeros((n, forces, 6)), drag=np.tile(drag, (n, 1)).astype(np.float64),
             xpos=zeros((n, bodies, 3)), xquat=zeros((n, bodies, 4)), xvel=zeros((n, bodies, 6)),
             actuator_force=zeros((n, model.nu)), contact=zeros((n, pairs), np.bool_),

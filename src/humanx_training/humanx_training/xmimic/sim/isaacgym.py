@@ -16,7 +16,7 @@ import torch
 
 from humanx_description.assets import g1_mjcf
 from humanx_description.errors import UserError
-from humanx_training.xmimic.sim.base import SimSpec, Simulator
+from humanx_training.xmimic.sim.base import PAST_COMMANDS, SimSpec, Simulator, command_age, delayed
 
 
 class IsaacGymSimulator(Simulator):
@@ -111,7 +111,7 @@ class IsaacGymSimulator(Simulator):
         self.xfrc = torch.zeros(n, len(spec.force_bodies), 6)
         self.drag = torch.tensor(list(spec.drag.values())).repeat(n, 1)
         self.delay = torch.zeros(n, dtype=torch.int32)
-        self._applied = torch.zeros(n, self.model.nu)
+        self._past = torch.zeros(n, PAST_COMMANDS, self.model.nu)
 
     @property
     def device(self) -> torch.device:
@@ -136,7 +136,7 @@ class IsaacGymSimulator(Simulator):
             self._write_root(ids, 1 + slot, qpos[:, a : a + 7], qvel[:, v : v + 6])
         self._dof[ids[:, None], self._dof_order, 0] = qpos[:, 7 : 7 + nu]
         self._dof[ids[:, None], self._dof_order, 1] = qvel[:, 6 : 6 + nu]
-        self._applied[ids] = qpos[:, 7 : 7 + nu]
+        self._past[ids] = qpos[:, None, 7 : 7 + nu]
         wrap = self._torch_api.unwrap_tensor
         self._gym.set_actor_root_state_tensor(self._sim, wrap(self._root.view(-1, 13)))
         self._gym.set_dof_state_tensor(self._sim, wrap(self._dof.view(-1, 2)))
@@ -158,7 +158,7 @@ class IsaacGymSimulator(Simulator):
         self.contact.zero_()
         wrap, api = self._torch_api.unwrap_tensor, self._api
         for substep in range(substeps):
-            target = torch.where((self.delay > substep)[:, None], self._applied, wanted)
+            target = delayed(wanted, self._past, command_age(self.delay, substep, substeps))
             ordered = torch.zeros_like(target)
             ordered[:, self._dof_order] = target
             self._gym.set_dof_position_target_tensor(self._sim, wrap(ordered.contiguous()))
@@ -176,7 +176,7 @@ class IsaacGymSimulator(Simulator):
             self._gym.simulate(self._sim)
             self._gym.fetch_results(self._sim, True)
             self._mark_contacts()
-        self._applied = torch.where((self.delay < substeps)[:, None], wanted, self._applied)
+        self._past = torch.cat([wanted[:, None], self._past[:, :-1]], 1)
         self._read()
         self.finite &= torch.isfinite(self.qpos).all(-1) & torch.isfinite(self.qvel).all(-1)
 

@@ -35,7 +35,7 @@ class _Buffers(ctypes.Structure):
             'num_envs', 'num_bodies', 'num_pairs', 'num_force_bodies', 'num_drag_bodies', 'reserved')],
         *[(name, ctypes.c_void_p) for name in (
             'body_ids', 'force_ids', 'drag_ids', 'geom_mask', 'pair_mask', 'qpos', 'qvel', 'warmstart', 'time',
-            'ctrl', 'ctrl_applied', 'delay', 'xfrc', 'drag', 'xpos', 'xquat', 'xvel', 'actuator_force', 'contact',
+            'ctrl', 'ctrl_past', 'delay', 'xfrc', 'drag', 'xpos', 'xquat', 'xvel', 'actuator_force', 'contact',
             'contact_force', 'finite')],
     ]  # fmt: skip
 
@@ -135,7 +135,8 @@ class MujocoSimulator(Simulator):
         b.qvel[where] = qvel
         b.warmstart[where] = 0.0
         b.time[where] = 0.0
-        b.ctrl_applied[where] = b.qpos[where][:, 7 : 7 + self.model.nu] if self.model.nq >= 7 + self.model.nu else 0.0
+        hold = b.qpos[where][:, None, 7 : 7 + self.model.nu] if self.model.nq >= 7 + self.model.nu else 0.0
+        b.ctrl_past[where] = hold
         self._run(_FORWARD, ids, 0)
 
     def step(self, ctrl: torch.Tensor | np.ndarray | None = None, substeps: int = 1) -> None:

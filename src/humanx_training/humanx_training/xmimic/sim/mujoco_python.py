@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import mujoco
 import numpy as np
 
+from humanx_training.xmimic.sim.base import PAST_COMMANDS
+
 if TYPE_CHECKING:
     from humanx_training.xmimic.sim.mujoco_cpu import MujocoSimulator
 
@@ -70,7 +72,8 @@ class PythonEngine:
         for warning in _DIVERGED:
             data.warning[warning].number = 0
         for substep in range(substeps):
-            data.ctrl[:] = b.ctrl_applied[env] if substep < b.delay[env] else b.ctrl[env]
+            age = min(-((substep - int(b.delay[env])) // substeps), PAST_COMMANDS) if substep < b.delay[env] else 0
+            data.ctrl[:] = b.ctrl_past[env, age - 1] if age else b.ctrl[env]
             data.xfrc_applied[sim.drag_ids] = 0.0
             data.xfrc_applied[sim.force_ids] = b.xfrc[env]
             for index, body in enumerate(sim.drag_ids):
@@ -82,8 +85,8 @@ class PythonEngine:
             if any(data.warning[warning].number for warning in _DIVERGED):
                 b.finite[env] = False
                 return
-        if substeps > b.delay[env]:
-            b.ctrl_applied[env] = b.ctrl[env]
+        b.ctrl_past[env, 1:] = b.ctrl_past[env, :-1].copy()
+        b.ctrl_past[env, 0] = b.ctrl[env]
         mujoco.mj_kinematics(model, data)
         mujoco.mj_comPos(model, data)
         mujoco.mj_comVel(model, data)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from humanx_description.errors import UserError
-from humanx_training.xmimic.sim.base import SimSpec, Simulator
+from humanx_training.xmimic.sim.base import PAST_COMMANDS, SimSpec, Simulator, command_age, delayed
 
 # Fields that may differ between environments; MuJoCo Warp allocates them at the start.
 BATCHED = (
@@ -91,7 +91,7 @@ class MujocoWarpSimulator(Simulator):
         drag = torch.tensor(list(spec.drag.values()), dtype=torch.float32, device=self._device)
         self.drag = drag.repeat(n, 1)
         self.delay = zeros(n, dtype=torch.int32)
-        self._applied = zeros(n, self.model.nu)
+        self._past = zeros(n, PAST_COMMANDS, self.model.nu)
         index = {name: torch.as_tensor(ids.astype(np.int64), device=self._device) for name, ids in (
             ('body', self.body_ids), ('force', self.force_ids), ('drag', self.drag_ids))}
         self._body_index, self._force_index, self._drag_index = index['body'], index['force'], index['drag']
@@ -130,7 +130,7 @@ class MujocoWarpSimulator(Simulator):
         self.qpos[where] = torch.where(good[:, None], qpos, default)
         self.qvel[where] = torch.where(good[:, None], qvel, torch.zeros_like(qvel))
         self._warmstart[where] = 0.0
-        self._applied[where] = self.qpos[where][:, 7 : 7 + self.model.nu]
+        self._past[where] = self.qpos[where][:, None, 7 : 7 + self.model.nu]
         self.finite[where] = good
         self._forward(where)
 
@@ -139,7 +139,7 @@ class MujocoWarpSimulator(Simulator):
         wanted = torch.as_tensor(ctrl, dtype=torch.float32, device=self._device)
         self.contact.zero_()
         for substep in range(substeps):
-            self._ctrl.copy_(torch.where((self.delay > substep)[:, None], self._applied, wanted))
+            self._ctrl.copy_(delayed(wanted, self._past, command_age(self.delay, substep, substeps)))
             self._apply_forces()
             if self._graph is not None:
                 self._wp.capture_launch(self._graph)
@@ -147,7 +147,7 @@ class MujocoWarpSimulator(Simulator):
                 with self._wp.ScopedDevice(self._wp_device):
                     self._mjw.step(self._model, self._data)
             self._mark_contacts(with_force=substep == substeps - 1)
-        self._applied = torch.where((self.delay < substeps)[:, None], wanted, self._applied)
+        self._past = torch.cat([wanted[:, None], self._past[:, :-1]], 1)
         sound = torch.isfinite(self.qpos).all(-1) & torch.isfinite(self.qvel).all(-1)
         self.finite &= sound & (self.qvel.abs().amax(-1) < 1e6)
         # A world that diverged must not poison the shared solver: it waits at the default pose.

@@ -18,6 +18,7 @@
 
 #define HX_MAX_OVERRIDES 64
 #define HX_CHUNK 4 /* environments a thread takes at a time */
+#define HX_PAST 4  /* commands kept for the delay; `PAST_COMMANDS` in base.py */
 
 /* Mirrored by `_Buffers` in mujoco_native.py: keep the order. */
 typedef struct {
@@ -26,7 +27,7 @@ typedef struct {
   const uint64_t *geom_mask;  /* (ngeom) bit set of the contact groups a geom belongs to */
   const uint64_t *pair_mask;  /* (num_pairs, 2) one bit each */
   double *qpos, *qvel, *warmstart, *time; /* (N, nq) (N, nv) (N, nv) (N) */
-  double *ctrl, *ctrl_applied;            /* (N, nu) wanted; (N, nu) in effect until the delay has passed */
+  double *ctrl, *ctrl_past;               /* (N, nu) wanted; (N, HX_PAST, nu) those of the steps before, newest first */
   int32_t *delay;                         /* (N) substeps before `ctrl` takes effect */
   double *xfrc;                           /* (N, num_force_bodies, 6) force, torque in the world, at the centre of mass */
   double *drag;                           /* (N, num_drag_bodies) F = -drag |v| v, N s^2/m^2 */
@@ -154,14 +155,17 @@ static void step_one(const HxPool *p, mjModel *m, mjData *d, int env) {
   const HxBuffers *b = &p->b;
   if (!b->finite[env]) return;
   const int nu = m->nu;
-  double *applied = b->ctrl_applied + (size_t)env * nu;
+  double *past = b->ctrl_past + (size_t)env * HX_PAST * nu;
   const double *wanted = b->ctrl + (size_t)env * nu;
   load_overrides(p, m, env);
   load(b, m, d, env);
   if (b->num_pairs) memset(b->contact + (size_t)env * b->num_pairs, 0, b->num_pairs);
   for (int w = 0; w < mjNWARNING; w++) d->warning[w].number = 0;
   for (int s = 0; s < p->substeps; s++) {
-    memcpy(d->ctrl, s < b->delay[env] ? applied : wanted, nu * sizeof(double));
+    /* Which step's command has arrived by this substep: 0 this one's, 1 that of the step before, ... */
+    int age = s < b->delay[env] ? (b->delay[env] - s + p->substeps - 1) / p->substeps : 0;
+    if (age > HX_PAST) age = HX_PAST;
+    memcpy(d->ctrl, age ? past + (size_t)(age - 1) * nu : wanted, nu * sizeof(double));
     for (int k = 0; k < b->num_drag_bodies; k++) memset(d->xfrc_applied + 6 * b->drag_ids[k], 0, 6 * sizeof(double));
     for (int k = 0; k < b->num_force_bodies; k++)
       memcpy(d->xfrc_applied + 6 * b->force_ids[k], b->xfrc + ((size_t)env * b->num_force_bodies + k) * 6,
@@ -180,7 +184,8 @@ static void step_one(const HxPool *p, mjModel *m, mjData *d, int env) {
       return;
     }
   }
-  if (p->substeps > b->delay[env]) memcpy(applied, wanted, nu * sizeof(double));
+  memmove(past + nu, past, (HX_PAST - 1) * nu * sizeof(double));
+  memcpy(past, wanted, nu * sizeof(double));
   /* mj_step leaves positions one integration behind. */
   mj_kinematics(m, d);
   mj_comPos(m, d);
