@@ -189,6 +189,22 @@ def test_eval_command_writes_a_report(tmp_path: Path, monkeypatch: pytest.Monkey
             args.run(args)
 
 
+def test_the_video_shows_every_trial_and_the_object_moving(tmp_path: Path) -> None:
+    imageio = pytest.importorskip('imageio.v2')
+    from humanx_training.xmimic.video import write_grid
+
+    skill = dataclasses.replace(SKILL, scenario=dataclasses.replace(SKILL.scenario, duration_s=1.0))
+    path = tmp_path / 'grid.mp4'
+    write_grid(skill, _hold(), [3, 4], Conditions(), path, width=160, height=128)
+    frames = np.stack([frame for frame in imageio.get_reader(path)]).astype(float)  # noqa: C416 (it has no length)
+    assert frames.shape == (25, 128, 320, 3)
+    for tile in (frames[:, :, :160], frames[:, :, 160:]):
+        robot_pixels = tile[0, :, :, :].min(-1) > 110  # light grey before a dark floor
+        assert robot_pixels[32:96, 40:120].sum() > 100
+        assert robot_pixels.mean() < 0.2
+        assert np.abs(tile[-1] - tile[0]).max() > 40
+
+
 @pytest.mark.parametrize(('fraction', 'burst'), [(0.1, 1), (0.3, 1), (0.1, 10)])
 def test_burst_loss_loses_the_wanted_share(fraction: float, burst: int) -> None:
     loss = BurstLoss(fraction, burst, np.random.default_rng(0))
