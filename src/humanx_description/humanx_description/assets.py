@@ -18,6 +18,7 @@ def _package_root(package: str) -> Path | None:
 def g1_mjcf() -> Path:
     """Return the path of the G1's MJCF: ``$HUMANX_G1_MJCF``, or the file inside the ``mjlab`` package."""
     override = os.environ.get('HUMANX_G1_MJCF')
+    path: Path | None
     if override:
         path = Path(override)
         if not path.is_file():

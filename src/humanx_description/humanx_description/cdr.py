@@ -17,7 +17,7 @@ _HEADER = 4
 class CdrReader:
     """Reads values one after the other. Raises ``ValueError`` where the buffer ends too early."""
 
-    def __init__(self, raw: bytes) -> None:
+    def __init__(self, raw: bytes | bytearray) -> None:
         self._raw = raw
         self._order = '<' if raw[1] & 1 else '>'
         self._at = _HEADER

@@ -6,7 +6,7 @@ order given.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import mujoco
 import numpy as np
@@ -273,7 +273,7 @@ def _mesh_geom(spec: mujoco.MjSpec, body: mujoco.MjsBody, obj: ObjectSpec):
 
     assert obj.mesh is not None
     try:
-        mesh = trimesh.load(obj.mesh, force='mesh')
+        mesh: Any = trimesh.load(obj.mesh, force='mesh')
     except Exception as error:  # trimesh raises whatever its many readers raise
         raise UserError(f'{obj.mesh}: cannot be read as a mesh ({error}); expected STL, OBJ, PLY or GLB.') from None
     if len(mesh.faces) == 0:

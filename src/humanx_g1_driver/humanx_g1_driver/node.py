@@ -102,7 +102,7 @@ class DriverNode(Node):
         packet = self._loop.summary
         if packet is None or not packet['cycles']:
             return
-        summary = {name: packet[name].item() for name in packet.dtype.names if name not in ('kind', 'pad')}
+        summary = {name: packet[name].item() for name in packet.dtype.names or () if name not in ('kind', 'pad')}
         summary['loop_cpu'] = summary['cpu_seconds'] / summary['seconds']
         summary['ros_cpu'] = (time.process_time() - self._cpu_started) / summary['seconds']
         if self._summary_file:

@@ -36,7 +36,7 @@ def graph_nodes(options: TrialOptions) -> list:
         dds_domain=options.dds_domain,
     )
     graph.check(chosen)
-    extra = {
+    extra: dict[str, graph.Value] = {
         'mocap.dropout': options.dropout,
         'mocap.burst': options.burst,
         'mocap.loss': options.loss,

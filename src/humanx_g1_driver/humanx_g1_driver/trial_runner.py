@@ -75,6 +75,13 @@ class Trials:
             operator.close()
             rclpy.try_shutdown()
 
+    @property
+    def _driver(self) -> Any:
+        """The driver's last status; it has been waited for."""
+        assert self._operator is not None
+        assert self._operator.driver is not None
+        return self._operator.driver
+
     def _on_truth(self, message: Any) -> None:
         self._truth = message
 
@@ -100,7 +107,7 @@ class Trials:
         from humanx_msgs.srv import ResetSim
 
         self._operator.call('damp', _CALL_S)
-        self._wait(lambda: self._operator.driver.state == DriverStatus.DAMP, 5.0, 'the driver to damp')
+        self._wait(lambda: self._driver.state == DriverStatus.DAMP, 5.0, 'the driver to damp')
         before = self._truth.episode
         deadline = time.monotonic() + 5.0
         while True:
@@ -159,17 +166,17 @@ class Trials:
         if not asked:
             return f'the driver refused to stand: {sentence}'
         free = self._wait(
-            lambda: self._truth.gantry == SimTruth.FREE or operator.driver.state != DriverStatus.STAND, _STAND_S
+            lambda: self._truth.gantry == SimTruth.FREE or self._driver.state != DriverStatus.STAND, _STAND_S
         )
         self._pause(_SETTLE_S)
-        if not free or operator.driver.state != DriverStatus.STAND:
-            return f'the robot did not stand: {operator.driver.reason}'
+        if not free or self._driver.state != DriverStatus.STAND:
+            return f'the robot did not stand: {self._driver.reason}'
         asked, sentence = self._insist('run', DriverStatus.RUN)
         if not asked:
             return f'the driver refused to run: {sentence}'
         limit = self._skill.scenario.duration_s + (self._options.balls - 1) * _BALL_S
-        self._wait(lambda: self._over() or operator.driver.state != DriverStatus.RUN, 2.0 * limit + 5.0)
-        if operator.driver.state == DriverStatus.RUN:
+        self._wait(lambda: self._over() or self._driver.state != DriverStatus.RUN, 2.0 * limit + 5.0)
+        if self._driver.state == DriverStatus.RUN:
             operator.call('stand', _CALL_S)
         self._pause(_AFTER_S)
         return ''
@@ -180,8 +187,8 @@ class Trials:
         while True:
             agreed, sentence = self._operator.call(action, _CALL_S)
             if agreed:
-                reached = self._wait(lambda: self._operator.driver.state == state, 5.0)
-                return reached, '' if reached else self._operator.driver.reason
+                reached = self._wait(lambda: self._driver.state == state, 5.0)
+                return reached, '' if reached else self._driver.reason
             if time.monotonic() > deadline:
                 return False, sentence
             self._pause(0.25)

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class BagSource:
         self._pattern = pattern
         self._rigid = self._find(topic)
         self._queue: queue.Queue = queue.Queue(maxsize=512)
-        self._next: tuple[float, float, Callable[[float], SourceFrame]] | None = None
+        self._next: tuple[float, float, Any, str] | None = None  # recorded, captured (s), message, body
         self._start: float | None = None
         self._first: float | None = None
         self._stop = threading.Event()
@@ -123,7 +123,7 @@ class BagSource:
                     self._start = self._first = None
                     break
             recorded, captured, message, body = self._next
-            if self._first is None:
+            if self._first is None or self._start is None:
                 self._first, self._start = recorded, now
             if (recorded - self._first) / self._rate > now - self._start:
                 break

@@ -4,6 +4,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def run_info(args: argparse.Namespace) -> int:
     """Print what a policy file says about itself."""
     runtime = PolicyRuntime(_resolve(args.file))
     metadata = runtime.metadata
-    info = {
+    info: dict[str, Any] = {
         'file': str(runtime.path),
         'sha256': runtime.sha256,
         'skill': metadata.skill,

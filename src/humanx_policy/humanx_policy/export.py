@@ -86,7 +86,7 @@ def build_graph(mlp: Mlp) -> bytes:
         value = add('Gemm', inputs, output, transB=1)
         if index != last:
             value = add(mlp.activation.capitalize(), [value], f'hidden_{index}')
-    if mlp.action_lower is not None:
+    if mlp.action_lower is not None and mlp.action_upper is not None:
         value = add('Max', [value, constant('action_lower', np.atleast_2d(mlp.action_lower))], 'raised')
         add('Min', [value, constant('action_upper', np.atleast_2d(mlp.action_upper))], model_file.OUTPUT)
     shapes = [mlp.layers[0][0].shape[1], mlp.layers[-1][0].shape[0]]

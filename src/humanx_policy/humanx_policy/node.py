@@ -285,6 +285,7 @@ class PolicyNode(Node):
 
     def _publish(self, targets: object) -> None:
         message = self._message
+        assert self._state is not None  # the targets answer it
         stamp = self._state.stamp
         message.header.stamp.sec, message.header.stamp.nanosec = stamp.sec, stamp.nanosec
         message.state_tick = self._state.tick

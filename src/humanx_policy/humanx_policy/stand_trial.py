@@ -85,7 +85,8 @@ def run_trial(
             data.qvel[:2] += push.velocity
             pushed = True
         if step % every == 0:
-            targets = controller.step(_measure(*states[0], rng, noise)).copy()
+            pose, velocity = states[0]
+            targets = controller.step(_measure(pose, velocity, rng, noise)).copy()
         commands.append(np.clip(targets, robot.TARGET_LOWER, robot.TARGET_UPPER))
         data.ctrl[:] = commands.popleft()
         mujoco.mj_step(model, data)
