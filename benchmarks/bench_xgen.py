@@ -37,12 +37,13 @@ UNIT = np.array([1.0, 0.0, 0.0, 0.0])
 
 def cpu_seconds() -> float:
     """Return the CPU time of this process and of its workers that have ended."""
-    return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
 def clip_sets(skills: list[str], clips: int, out: Path) -> None:
-    """Every skill's clip set: time (on the clock, and of CPU, which a busy machine does not stretch), draws refused, what the
-    check says of every file, force closure."""
+    """Every skill's clip set: time (on the clock, and of CPU, which a busy machine stretches less), draws refused,
+    what the check says of every file, force closure."""
     print(f'\n## Clip sets ({clips} clips per skill, {os.cpu_count()} cores)\n')
     print('| skill | seconds | CPU s | sources, s | clips | pass check | draws refused | closure before -> after | '
           'gap, mm | penetration, mm | arrival, mm |')  # fmt: skip
@@ -69,7 +70,8 @@ def clip_sets(skills: list[str], clips: int, out: Path) -> None:
         after = [r['closure_after_mean'] for r in rows if 'closure_after_mean' in r]
         closure = f'{np.mean(before):.3f} -> {np.mean(after):.3f}' if before else '-'
         print(
-            f'| {name} | {seconds:.0f} | {used:.0f} | {manifest["seconds"]["sources_and_retargeting"]:.1f} | {len(files)} | '
+            f'| {name} | {seconds:.0f} | {used:.0f} | {manifest["seconds"]["sources_and_retargeting"]:.1f} | '
+            f'{len(files)} | '
             f'{good} | '
             f'{manifest["draws_refused"]} | {closure} | {worst("distance_after_mean")} | '
             f'{worst("penetration_after_max")} | {worst("arrival_error")} |',
@@ -111,16 +113,17 @@ def physics(draws: int = 40) -> None:
 def truth() -> None:
     """The captured ball against the ball synthesised from the person's hands and the contacts alone.
 
-    Given, as a skill file gives it: which hand, or both, has the ball when (near: within 20 cm of the hand's middle; the
-    file's own label goes on until it is up to 40 cm off), and its place relative to the hand where a contact begins.
-    The rest follows: the ball keeps that place; a change of hands is a handover; a flight between two contacts is solved
-    from one to the next. After the last contact it is thrown in three ways: with the velocity of the hands at the end
-    (`body`); through the point where the captured ball is last seen (a hoop, a partner), in the direction of the hands
+    Given, as a skill file gives it: which hand, or both, has the ball when (near: within 20 cm of the hand's middle;
+    the file's own label goes on until it is up to 40 cm off), and its place in the hand where a contact begins.
+    The rest follows: the ball keeps that place; a change of hands is a handover; a flight between two contacts is
+    solved from one to the next. After the last contact it is thrown in three ways: with the velocity of the hands at
+    the end (`body`); through the point where the captured ball is last seen (a hoop, a partner), in the direction of the hands
     (`aimed`), or as slowly as that can be (`least`). Captured scale (a person's), 60 Hz.
     """
     print('\n## Truth: the captured ball\n')
     print(
-        '| clip | contact frames | contact error, mean / max cm | flight between contacts, frames: mean cm | throw, frames '
+        '| clip | contact frames | contact error, mean / max cm | flight between contacts, frames: mean cm '
+        '| throw, frames '
         '| body: mean / end cm | target known, aimed: mean cm | target known, least speed: mean cm '
         '| release speed body / aimed / least / captured m/s |'
     )

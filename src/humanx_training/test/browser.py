@@ -41,12 +41,13 @@ def chromium() -> str | None:
 class Browser:
     """A headless Chromium with one page; a context manager."""
 
-    def __init__(self, url: str, profile: Path) -> None:
+    def __init__(self, url: str, profile: Path, size: tuple[int, int] = (480, 640)) -> None:
         binary = chromium()
         assert binary is not None
         self._process = subprocess.Popen(
             [binary, '--headless=new', '--no-sandbox', '--disable-gpu', '--enable-unsafe-swiftshader',
-             '--no-first-run', '--window-size=480,640', '--disable-background-networking', '--remote-debugging-port=0',
+             '--no-first-run', f'--window-size={size[0]},{size[1]}',
+             '--disable-background-networking', '--remote-debugging-port=0',
              f'--user-data-dir={profile}', url],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
@@ -79,14 +80,38 @@ class Browser:
         """Return the JSON value of a JavaScript expression."""
         # The helpers go with every call: a page that was not loaded yet has lost them.
         script = f'{_HELPERS};\n{script}'
+        answer = self._call('Runtime.evaluate', expression=script, returnByValue=True)
+        return answer['result'].get('value')
+
+    def _call(self, method: str, **params) -> dict:
         self._count += 1
-        self._socket.send(json.dumps({
-            'id': self._count, 'method': 'Runtime.evaluate', 'params': {'expression': script, 'returnByValue': True},
-        }))
+        self._socket.send(json.dumps({'id': self._count, 'method': method, 'params': params}))
         while True:
-            answer = json.loads(self._socket.recv(timeout=60))
+            answer = json.loads(self._socket.recv(timeout=120))
             if answer.get('id') == self._count:
-                return answer['result']['result'].get('value')
+                return answer['result']
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float], steps: int = 6) -> None:
+        """Press the left button at ``start`` (CSS pixels), move to ``end`` and let go."""
+        def mouse(kind: str, x: float, y: float, buttons: int) -> None:
+            pressed = buttons or kind != 'mouseMoved'
+            self._call(
+                'Input.dispatchMouseEvent', type=kind, x=x, y=y, button='left' if pressed else 'none', buttons=buttons,
+                clickCount=1 if kind != 'mouseMoved' else 0,
+            )  # fmt: skip
+            time.sleep(0.15)  # the page looks for what is under the pointer frame by frame
+
+        mouse('mouseMoved', *start, 0)
+        mouse('mousePressed', *start, 1)
+        for step in range(1, steps + 1):
+            mouse('mouseMoved', *(a + (b - a) * step / steps for a, b in zip(start, end)), 1)
+        mouse('mouseReleased', *end, 0)
+
+    def picture(self, path: Path) -> None:
+        """Write what the page shows as a PNG."""
+        import base64
+
+        path.write_bytes(base64.b64decode(self._call('Page.captureScreenshot', format='png')['data']))
 
     def wait(self, script: str, seconds: float = 60.0) -> None:
         """Wait until an expression is true."""

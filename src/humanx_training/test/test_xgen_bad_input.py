@@ -61,16 +61,21 @@ INPUTS = {
     'no frames': ('a.npz', lambda p: smpl(p, poses=np.zeros((0, 72)), trans=np.zeros((0, 3))), [],
                   ["'poses' holds 0 frames", 'expected at least 2']),
     'nobody in the video': ('a.mp4', noise, [], ['a person is seen in 0 of 14 frames', 'expected one whole person']),
-    'NaN in the pose': ('a.npz', lambda p: smpl(p, **with_nan(poses=7)), [], ["'poses' is not finite in frame 7", 'expected']),
-    'NaN in the path': ('a.npz', lambda p: smpl(p, **with_nan(trans=3)), [], ["'trans' is not finite in frame 3", 'expected']),
+    'NaN in the pose': ('a.npz', lambda p: smpl(p, **with_nan(poses=7)), [],
+                        ["'poses' is not finite in frame 7", 'expected']),
+    'NaN in the path': ('a.npz', lambda p: smpl(p, **with_nan(trans=3)), [],
+                        ["'trans' is not finite in frame 3", 'expected']),
     'a wrong frame rate': ('a.npz', lambda p: smpl(p, mocap_framerate=0.0), [],
                            ["'mocap_framerate' is 0", 'expected 5 to 500']),
-    'no frame rate': ('a.npz', lambda p: smpl(p, mocap_framerate=None), [], ["'mocap_framerate' is missing", 'expected']),
+    'no frame rate': ('a.npz', lambda p: smpl(p, mocap_framerate=None), [],
+                      ["'mocap_framerate' is missing", 'expected']),
     'two frame rates': ('a.npz', smpl, ['--fps', '60'], ["'mocap_framerate' is 30", '60', 'expected one rate']),
     'a npz that wants pickle': ('a.npz', wants_pickle, [], ['pickle', 'expected']),
     'a pt that wants pickle': ('a.pt', evil_torch, [], ['wants pickle', 'expected plain tensors']),
-    'centimetres called metres': ('a.bvh', lambda p: write_bvh(p, 100), ['--unit', 'm'], ['a leg measures', 'expected']),
-    'millimetres': ('a.npz', lambda p: smpl(p, trans=np.tile([0, 0, 1100.0], (30, 1))), [], ["'trans' reaches 1100", 'expected metres']),
+    'centimetres called metres': ('a.bvh', lambda p: write_bvh(p, 100), ['--unit', 'm'],
+                                  ['a leg measures', 'expected']),
+    'millimetres': ('a.npz', lambda p: smpl(p, trans=np.tile([0, 0, 1100.0], (30, 1))), [],
+                    ["'trans' reaches 1100", 'expected metres']),
     'an unknown ending': ('a.xyz', text, [], ["ending '.xyz'", 'expected']),
 }  # fmt: skip
 
@@ -130,12 +135,13 @@ def of_contact(**fields):
 
 SKILLS = {
     'a contact outside the clip': (of_contact(start=90.0, end=91.0), ['xgen: contacts[0]', 'expected it inside']),
-    'a contact that ends before it begins': (of_contact(start=2.0, end=1.0), ['xgen: contacts', 'end is 1.0', 'expected']),
+    'a contact that ends before it begins': (of_contact(start=2.0, end=1.0),
+                                             ['xgen: contacts', 'end is 1.0', 'expected']),
     'an absent anchor': (of_contact(anchor='tail'), ["anchor is 'tail'", 'expected palms']),
     'an absent body': (of_contact(bodies=['tail']), ["body 'tail' does not exist", 'expected a body']),
     'a mesh with holes': (mesh(open_box), ['box.ply', 'has holes', 'expected a closed']),
     'a mesh in millimetres': (mesh(big_box), ['box.ply', 'measures 340 m', 'expected 0.01 to 5 m']),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize('case', SKILLS)

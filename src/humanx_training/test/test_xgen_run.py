@@ -171,7 +171,9 @@ def wrong(tmp_path, edit):
         (lambda s: s['xgen']['augment'].update(size=[2, 1]), 'augment.size'),
         (lambda s: s['xgen']['augment'].update(replace=['crate']), 'augment: replace'),
         (
-            lambda s: s['xgen']['augment'].update(replace=[dict(name='egg', shape='mesh', size=[1], mesh='no.stl')]),
+            lambda s: s['xgen']['augment'].update(
+                replace=[{'name': 'egg', 'shape': 'mesh', 'size': [1], 'mesh': 'no.stl'}]
+            ),
             "object 'egg': ",
         ),
         (lambda s: s.pop('xgen'), 'no section xgen'),

@@ -17,6 +17,7 @@ from humanx_training.xgen.plan import nominal
 from humanx_training.xgen.run import job_of, make, run
 from humanx_training.xgen.stage import Stage
 from humanx_training.xgen.view.editor import Editor
+from humanx_training.xgen.view.server import CAMERA_FOV, first_frame, first_view
 
 sys.path.insert(0, str(Path(__file__).parent))
 from browser import Browser, chromium
@@ -69,6 +70,43 @@ def test_an_impossible_edit_leaves_the_clip(clip_file):
         editor.move_boundary(0, start=2.0, end=1.0)
 
 
+WINDOW = (900, 640)
+
+
+def drag_arrow(page, clip, at, scale, axis, way, said):
+    """Drag the arrow of a handle at ``at`` (3,) m along its ``axis`` by ``way`` m, until the page says ``said``."""
+    size = np.array(page.run('[window.innerWidth, window.innerHeight]'), dtype=float)
+    axis = np.array(axis, dtype=float)
+    # Where on the arrow a press is felt depends on how it is drawn: its middle, or a little further out or in.
+    for share in (0.6, 0.75, 0.45):
+        grip = at + share * scale * axis
+        page.drag(pixel(clip, grip, size), pixel(clip, grip + way * axis, size))
+        try:
+            page.wait(f'document.body.innerText.includes({said!r})', 15)
+        except TimeoutError:
+            continue
+        return
+    raise AssertionError(f'no arrow was dragged: {page.run("document.body.innerText")!r}')
+
+
+def pixel(clip, point, size):
+    """Return where (x, y) the first camera sees a point (3,) m in a window of ``size`` (2,)."""
+    position, target = first_view(clip)
+    ahead = (target - position) / np.linalg.norm(target - position)
+    right = np.cross(ahead, [0, 0, 1])
+    right /= np.linalg.norm(right)
+    ray = point - position
+    focal = 0.5 * size[1] / np.tan(0.5 * CAMERA_FOV)
+    x, y, depth = ray @ right, ray @ np.cross(right, ahead), ray @ ahead
+    return tuple(float(v) for v in (0.5 * size[0] + focal * x / depth, 0.5 * size[1] - focal * y / depth))
+
+
+def numbers(page, pattern):
+    found = re.search(pattern, page.run('document.body.innerText'))
+    assert found
+    return np.array([float(v) for v in found.group(1).split(',')])
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(chromium() is None, reason='no Chromium is installed (apt-get install chromium)')
 def test_once_through_the_browser(clip_file, tmp_path):
@@ -83,10 +121,23 @@ def test_once_through_the_browser(clip_file, tmp_path):
                 url = found.group(1)
                 break
         assert url, 'the viewer did not say its address'
-        with Browser(url, tmp_path / 'profile') as page:
-            page.wait("!!(window.hx && hx.leaf('Save copy'))")
-            page.wait("document.body.innerText.includes('touching:')")
+        shown = InteractionClip.load(clip_file)
+        with Browser(url, tmp_path / 'profile', WINDOW) as page:
+            page.wait("!!(window.hx && hx.leaf('Save copy'))", 120)
+            page.wait("document.body.innerText.includes('touching: right_ankle_roll_link')")
             assert page.run("!!document.querySelector('canvas')")
+            # The object to its left by 3 cm, then the tip of its velocity: both by their arrows, with the mouse.
+            place = shown.object_pos[first_frame(shown)]
+            drag_arrow(page, shown, place, 0.35, [0, 1, 0], 0.03, 'The object was moved by')
+            moved = numbers(page, r'moved by \(([^)]*)\) m')
+            assert moved[1] == pytest.approx(0.03, abs=0.015)
+            assert np.abs(moved[[0, 2]]).max() < 1e-3
+            end = next(p.end for p in shown.phases if p.kind == 'contact')
+            speed = (shown.object_pos[end] - shown.object_pos[end - 1]) * shown.fps
+            tip = shown.object_pos[end - 1] + 0.2 * speed
+            drag_arrow(page, shown, tip, 0.25, [1, 0, 0], -0.1, 'The release velocity is')
+            aimed = numbers(page, r'velocity is \(([^)]*)\) m/s')
+            assert np.linalg.norm(aimed) == pytest.approx(np.linalg.norm(speed + [-0.5, 0, 0]), abs=0.15)
             assert page.run("hx.set('0 start, s', '1.0')")
             page.wait("document.body.innerText.includes('Contact 0 start moved to 1.00')")
             assert page.run("hx.click('Synthesise again')")
@@ -102,3 +153,8 @@ def test_once_through_the_browser(clip_file, tmp_path):
     saved = InteractionClip.load(clip_file.parent / 'by_browser.npz')
     again = reproduced(clip_file.parent / 'by_browser.yaml')
     assert np.allclose(again.object_pos, saved.object_pos, atol=1e-9)
+    # What was dragged is what was made.
+    assert saved.object_pos[first_frame(saved)] - place == pytest.approx(moved, abs=0.01)
+    contact = next(p for p in saved.phases if p.kind == 'contact')
+    left = (saved.object_pos[contact.end] - saved.object_pos[contact.end - 1]) * saved.fps
+    assert np.linalg.norm(left) == pytest.approx(np.linalg.norm(aimed), abs=0.05)

@@ -250,8 +250,8 @@ def launch_velocity(
     """Return the drag-free start velocity (3,) m/s that leads from ``start`` through ``target``.
 
     ``apex``: the path's highest point (m above the floor), reached before the target. ``speed``: the horizontal speed
-    (m/s). At most one of them; with neither, the slowest throw that gets there. Raises ``ValueError`` when the apex lies
-    below either end.
+    (m/s). At most one of them; with neither, the slowest throw that gets there. Raises ``ValueError`` when the apex
+    lies below either end.
     """
     if apex is not None and speed is not None:
         raise ValueError('expected at most one of apex and speed.')

@@ -73,7 +73,8 @@ def signals(motion: RobotMotion, stage: Stage | None = None) -> Signals:
     facing = np.minimum(
         (-rotation.rotate(poses[2][1], y) * line).sum(axis=1), (-rotation.rotate(poses[3][1], y) * line).sum(axis=1)
     )
-    heading = rotation.rotate(rotation.from_yaw(rotation.yaw(qpos[:, 3:7])), np.broadcast_to([1.0, 0.0, 0.0], line.shape))
+    facing_to = rotation.from_yaw(rotation.yaw(qpos[:, 3:7]))
+    heading = rotation.rotate(facing_to, np.broadcast_to([1.0, 0.0, 0.0], line.shape))
     ahead = ((0.5 * (paths[2] + paths[3]) - qpos[:, :3]) * heading).sum(axis=1)
     stepping = _stepping(motion.foot_contact[part], np.stack(paths[:2], axis=1), qpos[:, :3])
     return Signals(np.arange(len(qpos)) / motion.fps, np.stack(speed, axis=1), apart, stepping, ahead, facing)
@@ -163,7 +164,9 @@ def plot(seen: Signals, proposals: list[Proposal], path: Path) -> None:
 
     if Path(path).suffix != '.png':
         raise UserError(f'{path}: ends in {Path(path).suffix!r}; expected .png.')
-    figure, axes = pyplot.subplots(3, 1, sharex=True, figsize=(10, 6.5), height_ratios=(3, 2, 1.4), layout='constrained')
+    figure, axes = pyplot.subplots(
+        3, 1, sharex=True, figsize=(10, 6.5), height_ratios=(3, 2, 1.4), layout='constrained'
+    )
     speeds, palms, bars = axes
     for column, name in enumerate(STRIKERS):
         (line,) = speeds.plot(seen.time, seen.speed[:, column], label=name)

@@ -90,9 +90,10 @@ class Release:
 
     ``keep``: it does not. ``anchor``: with the velocity that the contact gave it. ``target``: through ``target`` (m; x
     ahead and y left as the robot faces at the release, counted from the object (``from_release``) or the pelvis; z
-    above the floor) with the path's ``apex`` (m) or horizontal ``speed`` (neither: as slowly as can be). ``strike``: along the strike, at ``speed``
-    (default: what the impact gives), turned by ``azimuth_deg`` and raised by ``rise_deg``. ``velocity``: with
-    ``velocity`` (m/s; x ahead, y left, z up). ``place``: it stays where it is put (``on_floor``).
+    above the floor) with the path's ``apex`` (m) or horizontal ``speed`` (neither: as slowly as can be). ``strike``:
+    along the strike, at ``speed`` (default: what the impact gives), turned by ``azimuth_deg`` and raised by
+    ``rise_deg``. ``velocity``: with ``velocity`` (m/s; x ahead, y left, z up). ``place``: it stays where it is put
+    (``on_floor``).
     """
 
     kind: Literal['keep', 'anchor', 'target', 'strike', 'velocity', 'place'] = 'keep'
@@ -117,7 +118,7 @@ class Augment:
     """What varies from clip to clip: ranges of uniform draws (the nominal value is 0 or 1)."""
 
     size: Range = (1.0, 1.0)  # factor on the object's size
-    # Other objects (fields as in `objects`) that take the main one's place, each as often as it; `size` scales them too.
+    # Other objects (fields as in `objects`) that take the main one's place, each as often as it; `size` scales them.
     replace: tuple[ObjectSpec, ...] = ()
     offset: tuple[Range, Range, Range] = ((0.0, 0.0),) * 3  # m, translation of the contact path, heading frame
     path_scale: Range = (1.0, 1.0)  # factor on the contact path about its start

@@ -95,7 +95,8 @@ def _draw_path(drawn: mujoco.MjvScene, clip: InteractionClip, frame: int) -> Non
     """Add the object's path around a frame, and a halo around an object too small to see."""
     step = max(1, round(_TRAIL_STEP * clip.fps))
     reach = round(_TRAIL * clip.fps)
-    dots = [(t, 0.012) for t in range(frame - reach, frame + reach + 1, step) if 0 <= t < clip.num_frames and t != frame]
+    times = range(frame - reach, frame + reach + 1, step)
+    dots = [(t, 0.012) for t in times if 0 <= t < clip.num_frames and t != frame]
     if clip.object_spec().bounding_radius() < 0.1 and clip.object_spec().shape != 'mesh':
         dots.append((frame, 0.06))
     for t, radius in dots:

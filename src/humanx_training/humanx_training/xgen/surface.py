@@ -3,8 +3,8 @@
 Points are given in the object's frame (m). The distance is positive outside. Exact for sphere, box, cylinder; a
 shuttlecock is the sphere and the capsule of its scene; a mesh is its convex hull (as in the scene), where the distance
 outside is that to the nearest face's plane: exact on and below the surface, a lower bound away from edges. Its normals
-change smoothly across edges, as if these were rounded by some millimetres: with normals that jump from facet to facet no
-grasp of a faceted ball could be improved by small steps.
+change smoothly across edges, as if these were rounded by some millimetres: with normals that jump from facet to facet
+no grasp of a faceted ball could be improved by small steps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import trimesh
 
 from humanx_description.errors import UserError
 from humanx_description.objects import ObjectSpec
-
 
 _ROUNDING = 0.003  # m: planes this much further than the nearest weigh 1/e in a mesh's normal
 

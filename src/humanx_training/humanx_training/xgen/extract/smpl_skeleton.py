@@ -1,10 +1,10 @@
 """Mean skeletons of SMPL and SMPL-X and their forward kinematics without the licensed body models.
 
 The numbers are the joint positions (m) of the neutral mean shape (betas = 0) at rest, in the models' own axes (x left,
-y up, z forward), as published with the models' joint regressors: within a millimetre those of `smpl_humanoid.xml` in the
-public repository ZhengyiLuo/PHC (SMPL) and of the joints that `smplx` gives (SMPL-X); a test holds them there. Where body
-models are installed, ``smpl.py`` uses them instead. Retargeting uses directions of limbs and ratios of lengths, so the
-mean shape does.
+y up, z forward), as published with the models' joint regressors: within a millimetre those of `smpl_humanoid.xml` in
+the public repository ZhengyiLuo/PHC (SMPL) and of the joints that `smplx` gives (SMPL-X); a test holds them. Where
+body models are installed, ``smpl.py`` uses them instead. Retargeting uses directions of limbs and ratios of lengths, so
+the mean shape does.
 """
 
 from __future__ import annotations

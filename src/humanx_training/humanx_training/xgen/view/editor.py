@@ -36,6 +36,7 @@ class Editor:
         self.reference: np.ndarray | None = None
         self.skill = skill
         self._job: Job | None = None
+        self._shown_offset: tuple[float, float, float] | None = None  # the recipe's, of which `clip` was made
         self.tools = tuple(o for o in load_skill(skill).objects if o.attached_to) if skill else ()
         self.stage = Stage(self.tools)
 
@@ -76,9 +77,12 @@ class Editor:
 
     def place_object(self, world: np.ndarray, frame: int) -> None:
         """Move the contact path so that the object lies at ``world`` (3,) m where it is shown in ``frame``."""
+        if self._shown_offset is None:
+            self._shown_offset = self.recipe.offset
         delta = np.asarray(world, dtype=float) - self.clip.object_pos[frame]
         local = rotation.rotate_inverse(rotation.from_yaw(rotation.yaw(self.clip.root_quat[0])), delta)
-        self._change(offset=tuple(float(a + b) for a, b in zip(self.recipe.offset, local)))
+        # From where the shown clip has it: placing it twice before making the clip again does not add up.
+        self._change(offset=tuple(float(a + b) for a, b in zip(self._shown_offset, local)))
 
     def set_release_velocity(self, velocity: tuple[float, float, float]) -> None:
         """Let the object leave with this velocity (m/s; x ahead, y left as the robot faces then, z up)."""
@@ -86,12 +90,18 @@ class Editor:
 
     def release_velocity(self) -> np.ndarray | None:
         """Return the object's velocity (3,) m/s where the last contact ends, as the robot faces then (None: kept)."""
+        found = self.release()
+        return None if found is None else rotation.rotate_inverse(found[2], found[1])
+
+    def release(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Return where the last contact ends (None: it lasts): the object's place (3,) m and velocity (3,) m/s in the
+        world, and the robot's heading (4,) then."""
         contacts = [p for p in self.clip.phases if p.kind == 'contact']
         if not contacts or contacts[-1].end >= self.clip.num_frames - 2:
             return None
-        end = contacts[-1].end
-        world = (self.clip.object_pos[end] - self.clip.object_pos[end - 1]) * self.clip.fps
-        return rotation.rotate_inverse(rotation.from_yaw(rotation.yaw(self.clip.root_quat[end - 1])), world)
+        end, pos = contacts[-1].end, self.clip.object_pos
+        heading = rotation.from_yaw(rotation.yaw(self.clip.root_quat[end - 1]))
+        return pos[end - 1], (pos[end] - pos[end - 1]) * self.clip.fps, heading
 
     def resynthesise(self) -> str:
         """Make the clip again from the edited recipe; return what happened in a sentence (the clip stays if it
@@ -103,6 +113,7 @@ class Editor:
             return f'Not feasible: {error}.'
         self.clip = made.clip
         self.reference = made.motion.qpos()
+        self._shown_offset = self.recipe.offset
         return f'Synthesised {self.clip.num_frames} frames; the clip passes its check.'
 
     def check(self) -> Report:

@@ -1,7 +1,8 @@
 """``humanx clip view``: the editor in the browser (viser).
 
-Scrub the timeline; see robot, object, who touches it, and the pose before refinement; move contact boundaries, drag the
-object, set the release velocity; synthesise again, check, and save a copy with the skill file that reproduces it.
+Scrub the timeline; see robot, object, who touches it, and the pose before refinement; move contact boundaries, drag
+the object and the tip of its release velocity; synthesise again, check, and save a copy with the skill file that
+reproduces it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ import numpy as np
 import viser
 
 from humanx_description.errors import UserError
+from humanx_training import rotation
 from humanx_training.clip import InteractionClip
 from humanx_training.xgen.view.editor import Editor
 from humanx_training.xgen.view.robot_scene import RobotDrawing
 
+_VELOCITY_SHOWN = 0.2  # s: a release velocity is drawn as the way it would take the object in that time
 _PHASE_COLORS = {'contact': '#d9480f', 'flight': '#1971c2', 'rest': '#868e96', 'driven': '#5f3dc4'}
+
+
+CAMERA_FOV = float(np.deg2rad(50.0))  # vertical
 
 
 class View:
@@ -32,15 +38,19 @@ class View:
         self.server.scene.set_up_direction('+z')
         self.server.scene.add_grid('/floor', width=10.0, height=10.0, cell_size=0.5)
         self.playing = False
+        self._dragging = False
         self._drawing: RobotDrawing | None = None
         self._ghost: RobotDrawing | None = None
         self._drawn: InteractionClip | None = None
+        camera = self.server.initial_camera
+        camera.position, camera.look_at = first_view(editor.clip)
+        camera.fov = CAMERA_FOV
         self._build_gui()
         self.redraw()
 
     def _build_gui(self) -> None:
         gui, clip = self.server.gui, self.editor.clip
-        self.timeline = gui.add_slider('frame', 0, clip.num_frames - 1, 1, 0)
+        self.timeline = gui.add_slider('frame', 0, clip.num_frames - 1, 1, first_frame(clip))
         self.timeline.on_update(lambda _: self.redraw())
         self.play = gui.add_button('Play or pause')
         self.play.on_click(lambda _: self._toggle())
@@ -75,11 +85,17 @@ class View:
                 self.velocity.on_update(
                     lambda _: self._guard(self.editor.set_release_velocity, self.velocity.value)
                 )
-            drag = gui.add_button('Place the object at the handle')
-            drag.on_click(lambda _: self._guard(self._place))
-        self.handle = self.server.scene.add_transform_controls(
-            '/handle', scale=0.35, disable_rotations=True, position=self.editor.clip.object_pos[0]
+        scene = self.server.scene
+        self.handle = scene.add_transform_controls(
+            '/object_handle', scale=0.35, disable_rotations=True, depth_test=False
         )
+        self.handle.on_update(lambda event: self._dragged(event, self._place))
+        self.tip: viser.TransformControlsHandle | None = None
+        if self.editor.release() is not None:
+            self.tip = scene.add_transform_controls(
+                '/velocity_handle', scale=0.25, disable_rotations=True, depth_test=False
+            )
+            self.tip.on_update(lambda event: self._dragged(event, self._aim))
         make = gui.add_button('Synthesise again')
         make.on_click(lambda _: self._guard(self._make))
 
@@ -103,9 +119,41 @@ class View:
         lead = self.editor.clip.num_frames - job.motion.num_frames
         handle.value = round((self.timeline.value - max(lead, 0) - job.motion.clip_start) / job.motion.fps, 3)
 
+    def _dragged(self, event: viser.TransformControlsEvent, action) -> None:
+        # While a handle is dragged nothing else may move it: the timeline would.
+        self._dragging = event.phase != 'end'
+        if event.phase == 'end':
+            self._guard(action)
+
     def _place(self) -> None:
-        self.editor.place_object(np.array(self.handle.position), int(self.timeline.value))
-        self.message.content = 'The object was moved; synthesise again to see it.'
+        frame = int(self.timeline.value)
+        moved = np.array(self.handle.position) - self.editor.clip.object_pos[frame]
+        self.editor.place_object(np.array(self.handle.position), frame)
+        self.message.content = (
+            f'The object was moved by ({moved[0]:.3f}, {moved[1]:.3f}, {moved[2]:.3f}) m at '
+            f'{frame / self.editor.clip.fps:.2f} s; synthesise again to see it.'
+        )
+
+    def _aim(self) -> None:
+        found = self.editor.release()
+        if found is None or self.tip is None:
+            return
+        point, _, heading = found
+        world = (np.array(self.tip.position) - point) / _VELOCITY_SHOWN
+        velocity = tuple(float(round(v, 2)) for v in rotation.rotate_inverse(heading, world))
+        self.velocity.value = velocity
+        self.editor.set_release_velocity(velocity)
+        self._draw_velocity(world)
+        self.message.content = (
+            f'The release velocity is ({velocity[0]:.2f}, {velocity[1]:.2f}, {velocity[2]:.2f}) m/s; '
+            'synthesise again to see it.'
+        )
+
+    def _draw_velocity(self, world: np.ndarray) -> None:
+        found = self.editor.release()
+        if found is not None:
+            ends = np.array([[found[0], found[0] + _VELOCITY_SHOWN * world]])
+            self.server.scene.add_line_segments('/velocity', ends, colors=(200, 30, 30), line_width=4.0)
 
     def _make(self) -> None:
         self.message.content = 'Synthesising ...'
@@ -141,6 +189,8 @@ class View:
                 self._ghost.root.visible = bool(show)
                 if show:
                     self._ghost.pose(reference[frame])
+            if self.editor.can_edit and clip.has_object and not self._dragging:
+                self.handle.position = clip.object_pos[frame]
             touching = [b for b, c in zip(clip.contact_bodies, clip.contact[frame]) if c]
             kind = next((p.kind for p in clip.phases if p.start <= frame < p.end), '')
             self.touching.content = (
@@ -160,6 +210,10 @@ class View:
             self.server.scene.add_spline_catmull_rom(
                 '/path', clip.object_pos[:: max(1, clip.num_frames // 200)], line_width=2.0, color=(230, 120, 30)
             )
+        found = self.editor.release()
+        if self.editor.can_edit and self.tip is not None and found is not None:
+            self.tip.position = found[0] + _VELOCITY_SHOWN * found[1]
+            self._draw_velocity(found[1])
         self.phases.content = _phase_bar(clip)
         self._drawn = clip
 
@@ -172,6 +226,20 @@ class View:
                 step = max(1, round(clip.fps / 25))
                 self.timeline.value = (int(self.timeline.value) + step) % clip.num_frames
             time.sleep(max(0.0, 0.04 - (time.monotonic() - begun)))
+
+
+def first_frame(clip: InteractionClip) -> int:
+    """Return the frame that is shown first: where the first contact begins."""
+    return min((p.start for p in clip.phases if p.kind == 'contact'), default=0)
+
+
+def first_view(clip: InteractionClip) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the camera is at first and what it looks at (3,) m: the robot from its front left, left of the
+    middle, where no panel covers it."""
+    frame = first_frame(clip)
+    heading = rotation.from_yaw(rotation.yaw(clip.root_quat[frame]))
+    target = clip.root_pos[frame] * [1.0, 1.0, 0.0] + rotation.rotate(heading, np.array([0.2, 0.7, 0.6]))
+    return target + rotation.rotate(heading, np.array([2.0, 1.3, 0.7])), target
 
 
 def _phase_bar(clip: InteractionClip) -> str:
