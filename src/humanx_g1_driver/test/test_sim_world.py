@@ -222,7 +222,12 @@ class TestEpisode:
         # As if kicked away: touched, and far off.
         world._touched = True
         world.data.qpos[36:38] = 3.2, 0.0
-        self.run(world, 1 + int(2 * 1000 * world.skill.scenario.delay_s[1]))
+        before = world.episode.start.pos.copy()
+        world.data.qpos[:2] += [0.1, 0.3]
+        self.run(world, 1)
+        # To where the robot stands by now.
+        np.testing.assert_allclose((world.episode.start.pos - before)[:2], [0.1, 0.3], atol=0.02)
+        self.run(world, int(2 * 1000 * world.skill.scenario.delay_s[1]))
         assert world.episode.launches == 2
 
     def test_touch_of_the_object_is_reported_by_body(self, football: World) -> None:

@@ -16,7 +16,8 @@ class Episode:
 
     Before RUN every object rests where the nominal scenario puts it, seen from the robot's place. When RUN begins, the
     draw is put into the frame of the robot as it stands then, and the main object rests there until the delay is over.
-    ``balls`` times the partner sets it going (a new draw each time, from the same seed); 1 is a judged single trial.
+    ``balls`` times the partner sets it going (a new draw each time, from the same seed, in the frame of the robot as it
+    stands then); 1 is a judged single trial.
     """
 
     def __init__(self, model: mujoco.MjModel, skill: Skill, *, balls: int = 1) -> None:
@@ -53,8 +54,7 @@ class Episode:
         w, x, y, z = root_quat_w
         self.yaw = float(np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)))
         self._rng = np.random.default_rng(self.seed)
-        self._root = (np.array(root_pos_w), np.array(root_quat_w))
-        self._draw(*self._root, nominal=False)
+        self._draw(np.array(root_pos_w), np.array(root_quat_w), nominal=False)
 
     def _draw(self, root_pos_w: np.ndarray, root_quat_w: np.ndarray, *, nominal: bool) -> None:
         rng: np.random.Generator | int = 0 if nominal else self._rng
@@ -79,7 +79,8 @@ class Episode:
             self.launch_steps += 1
             self._touched |= touched
             if self.launches < self._balls and self._gone(data, dt):
-                self._draw(*self._root, nominal=False)
+                # The partner aims at where the robot stands by now.
+                self._draw(data.qpos[:3].copy(), data.qpos[3:7].copy(), nominal=False)
                 self._delay = self.run_steps * dt + self.start.delay
                 self._touched = False
         if self.run_steps < 0:
