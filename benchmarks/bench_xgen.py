@@ -117,8 +117,8 @@ def truth() -> None:
     the file's own label goes on until it is up to 40 cm off), and its place in the hand where a contact begins.
     The rest follows: the ball keeps that place; a change of hands is a handover; a flight between two contacts is
     solved from one to the next. After the last contact it is thrown in three ways: with the velocity of the hands at
-    the end (`body`); through the point where the captured ball is last seen (a hoop, a partner), in the direction of the hands
-    (`aimed`), or as slowly as that can be (`least`). Captured scale (a person's), 60 Hz.
+    the end (`body`); through the point where the captured ball is last seen (a hoop, a partner), in the direction of
+    the hands (`aimed`), or as slowly as that can be (`least`). Captured scale (a person's), 60 Hz.
     """
     print('\n## Truth: the captured ball\n')
     print(
