@@ -56,6 +56,7 @@ def run_trials(options: TrialOptions, say: Callable[[str], None] = print) -> dic
     from humanx.graph import Options as GraphOptions
     from humanx.graph import skill_name
     from humanx.launcher import Launcher
+    from humanx.shared_memory import clean_up
 
     nodes = graph_nodes(options)
     _refuse_other_driver()
@@ -64,6 +65,7 @@ def run_trials(options: TrialOptions, say: Callable[[str], None] = print) -> dic
     options.directory.mkdir(parents=True, exist_ok=True)
     log = options.directory / 'nodes.log'
     trials = Trials(options, skill, say)
+    clean_up()
     with log.open('w', encoding='utf-8') as out:
         launcher = Launcher(nodes, out=out)
         worker = threading.Thread(target=trials.run, name='trials', daemon=True)
