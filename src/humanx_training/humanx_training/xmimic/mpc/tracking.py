@@ -28,9 +28,7 @@ from humanx_training.xmimic.mpc.lqr import Feedback, LqrWeights, feedback
 from humanx_training.xmimic.mpc.reference import Reference
 
 DT = 0.01  # s
-# Substeps of 5 ms that a command takes: the most that training draws. A law for less oscillates under more (70 % of a
-# walk's random phases with 0 to 10 ms), the other way round it only answers more softly.
-DELAY = 2
+DELAY = 2  # substeps of 5 ms that a command takes: the most that training draws; with less the law is only softer
 _LIFTED, _MOVING = 0.02, 0.3  # m above the sole's height, m/s: a foot beyond either is not planted
 _LABEL_LIMIT = 6.0  # action units
 _STRAYED = np.array([0.25, 0.25, 0.2, 0.7, 0.7, 0.7])  # m, rad, of the pelvis
