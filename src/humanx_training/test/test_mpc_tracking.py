@@ -1,20 +1,23 @@
 """The model-based teacher of a clip's body: planted motions, feasibility, labels that do not depend on the place."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
 
+from humanx.cli import main
 from humanx_description import robot
 from humanx_description.errors import UserError
 from humanx_description.scene import default_qpos, scene
 from humanx_training import rotation
 from humanx_training.clip import InteractionClip
+from humanx_training.xmimic.batch_policy import OnnxPolicy
 from humanx_training.xmimic.clip_set import make_clip_set
 from humanx_training.xmimic.config import EnvConfig, InitConfig, RandomisationConfig, TerminationConfig
 from humanx_training.xmimic.env import HumanXEnv
-from humanx_training.xmimic.mpc import tracking
+from humanx_training.xmimic.mpc import track_command, tracking
 from humanx_training.xmimic.mpc.inverse import BodySolver
 from humanx_training.xmimic.mpc.lqr import Feedback
 from humanx_training.xmimic.mpc.on_the_spot import OnTheSpot, on_the_spot
@@ -174,3 +177,33 @@ def test_conditions_of_the_final_measurement():
     assert full.randomisation == RandomisationConfig()
     assert not full.init.disturb
     assert evaluation(training, 'full_disturbed_start', 3).init == InitConfig()
+
+
+def test_from_a_teacher_folder_to_a_measured_policy(solved, planted, tmp_path, monkeypatch):
+    feasible, _ = solved
+    source = tmp_path / 'teacher'
+    for folder in ('clips', 'motions', 'originals'):
+        (source / folder).mkdir(parents=True)
+    tracking.save_feasible(source / 'motions/clip_000.npz', feasible)
+    tracking.feasible_clip(planted, feasible).save(source / 'clips/clip_000.npz')
+    planted.save(source / 'originals/clip_000.npz')
+    monkeypatch.setattr(track_command, 'PHASES', 4)
+    options = ['train', 'student', '--teacher', 'mpc', '--skill', 'track', '--teacher-from', str(source), '--envs', '4']
+    out = tmp_path / 'student'
+    options += ['--out', str(out), '--set', 'dagger.iterations=2', 'dagger.steps=4', 'dagger.updates=2']
+    assert main(options) == 0
+    report = json.loads((out / 'report.json').read_text())
+    assert set(report) == set(track_command.CONDITIONS)
+    assert all(0 <= row['reached'] <= row['phases'] == 4 for row in report.values())
+    assert OnnxPolicy(out / 'track.onnx').metadata.skill == 'track'
+    assert main(options) == 2  # nothing is overwritten
+    resumed = [o for o in options if o != 'dagger.iterations=2'] + ['dagger.iterations=0', '--resume']
+    assert main(resumed) == 0
+
+
+def test_a_clip_that_never_stands_is_refused(planted, tmp_path, capsys):
+    flying = dataclasses.replace(planted, root_pos=planted.root_pos + np.linspace(0, 9, planted.num_frames)[:, None])
+    flying.save(tmp_path / 'flying.npz')
+    options = ['train', 'teacher', '--teacher', 'mpc', '--skill', 'track', '--clips', str(tmp_path / 'flying.npz')]
+    assert main([*options, '--out', str(tmp_path / 'out')]) == 2
+    assert 'flying.npz' in capsys.readouterr().err

@@ -51,6 +51,7 @@ from humanx_training.xmimic.rollout_eval import Tracking, track
 
 REPORT = 'teacher.json'
 BEST = 'best.pt'
+PHASES = 240  # of the final measurement, under each condition
 _EVERY = 40  # iterations between evaluations
 _LIMIT = 6.0  # action units
 
@@ -280,8 +281,9 @@ class _Run:
             result.student.load_state_dict(torch.load(self.out / BEST, weights_only=True))
         self._report(result.student)
 
-    def _report(self, student: MLPModel, phases: int = 240) -> None:
-        """Measure the best student from ``phases`` random phases under every condition and write ``report.json``."""
+    def _report(self, student: MLPModel) -> None:
+        """Measure the best student from random phases under every condition and write ``report.json``."""
+        phases = PHASES
         report: dict[str, dict[str, float]] = {}
         for name in CONDITIONS:
             env = self._make(evaluation(self.config.env, name, phases), self.config.seed + 2)
