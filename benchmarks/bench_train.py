@@ -8,7 +8,7 @@ configuration of `humanx train teacher` (512 environments, actor and critic 256-
 mini-batches, everything randomised). `rollout` is mujoco.rollout called for the same 2 steps at a time.
 
 The share `elsewhere` is the wall time of PPO iterations outside MuJoCo and matrix products. The products' time comes
-from torch's profiler over one more iteration; the rest from iterations without it, since it slows small operations.
+from torch's profiler over three more iterations; the rest from iterations without it, since it slows small operations.
 
 mjlab runs its own G1 velocity task (no ball) on mujoco_warp's CPU device at the same 100 Hz (2 x 5 ms), and its own PPO
 runner with the same network, steps, epochs and mini-batches. Simulation alone is a bare step of its simulator.
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -160,12 +161,17 @@ def ppo(envs: int, iterations: int) -> dict[str, float]:
         measured = history[1:]
         seconds = sum(h['time/collect'] + h['time/learn'] for h in measured)
         samples = envs * config.ppo.steps * len(measured)
-        physics_share = sum(h['time/physics'] for h in measured) / seconds
-        learn_share = sum(h['time/learn'] for h in measured) / seconds
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-            trainer._iterate(env.observe())
-        products = sum(e.self_cpu_time_total for e in profile.key_averages() if e.key in _PRODUCTS) * 1e-6
-        products_share = products * len(measured) / seconds
+        # Medians: a neighbour on the host slows single iterations.
+        iteration = statistics.median(h['time/collect'] + h['time/learn'] for h in measured)
+        physics_share = statistics.median(h['time/physics'] for h in measured) / iteration
+        learn_share = statistics.median(h['time/learn'] for h in measured) / iteration
+        obs, products = env.observe(), []
+        for _ in range(3):
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+                obs, _ = trainer._iterate(obs)
+            spent = sum(e.self_cpu_time_total for e in profile.key_averages() if e.key in _PRODUCTS)
+            products.append(spent * 1e-6)
+        products_share = statistics.median(products) / iteration
     env.close()
     return {
         'ppo_samples_per_s': samples / seconds,
