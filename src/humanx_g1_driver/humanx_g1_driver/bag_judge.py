@@ -94,8 +94,12 @@ def judge_bag(path: Path) -> list[JudgedRun]:
 
 
 def _asked_seconds(skill: Skill, truth: Truth) -> float:
-    """Return how long (s) the run was to go on: the scenario's duration, or as long as balls kept coming."""
-    return skill.scenario.duration_s if truth.launches.max() < 2 else float(truth.time[-1])
+    """Return how long (s) the run was to go on: the scenario's duration, which the last ball of several has too."""
+    scenario = skill.scenario
+    if truth.launches.max() < 2:
+        return scenario.duration_s
+    last = truth.launches == truth.launches.max()
+    return float(truth.time[last & (truth.since_launch <= scenario.duration_s - scenario.delay_s[0])].max())
 
 
 def _left_run(statuses: list[tuple[int, int, str]], begin_ns: int, end_ns: int) -> str:

@@ -75,6 +75,12 @@ def test_each_ball_of_a_rally_is_judged_by_itself(tmp_path: Path) -> None:
     assert judged[1].verdict.reason == 'not touched'
 
 
+@pytest.mark.parametrize(('damp_at', 'left'), [(18.0, False), (12.0, True)])
+def test_a_rally_ends_when_the_last_ball_has_had_its_time(tmp_path: Path, damp_at: float, left: bool) -> None:
+    bag = write_trial(tmp_path / 'bag', 'football', seconds=20, launches=(1.0, 9.0), touch_at=4.0, damp_at=damp_at)
+    assert all(('left RUN' in run.verdict.reason) == left for run in judge_bag(bag))
+
+
 def test_a_killed_recording_gives_the_same_verdict(tmp_path: Path) -> None:
     bag = write_trial(tmp_path / 'bag', 'football', touch_at=4.0)
     before = only(bag)
