@@ -105,14 +105,14 @@ def test_bc_pulls_the_student_to_the_teacher_and_leaves_the_critic_alone(tmp_pat
         def label(self, env: HumanXEnv) -> torch.Tensor:
             return torch.full((env.num_envs, 29), 0.7)
 
-    changes = {'ppo': {'bc_coef': 100.0, 'desired_kl': 10.0, 'learning_rate': 3e-3, 'epochs': 8}, 'iterations': 8}
+    changes = {'ppo': {'bc_coef': 100.0, 'desired_kl': 10.0, 'learning_rate': 3e-3, 'epochs': 8}, 'iterations': 16}
     trainer = _trainer(tmp_path, changes, kind='student', teacher=Constant())
     obs = trainer._observe(trainer.env.observe())
     assert obs['policy'].shape == (16, trainer.env.layout.size)
     before = (trainer.act(obs).detach() - 0.7).abs().mean()
     trainer.run()
     after = (trainer.act(trainer.env.get_observations()).detach() - 0.7).abs().mean()
-    assert float(after) < 0.5 * float(before)
+    assert float(after) < 0.2 * float(before)
     assert 'loss/bc' in trainer.history[-1]
     # The behaviour-cloning gradient does not reach the critic.
     trainer.ppo.optimizer.zero_grad()
