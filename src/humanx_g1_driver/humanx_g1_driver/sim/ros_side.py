@@ -21,7 +21,6 @@ from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from humanx_description import interrupts
 from humanx_description.errors import UserError
 from humanx_description.scheduling import raise_threads
 from humanx_g1_driver.sim.channel import Channel, ChannelClosed
@@ -206,7 +205,6 @@ class SimG1(Node):
 
 def main() -> int:
     """``ros_side FD ROS-ARGUMENTS``: run until the physics hangs up; returns 2 for bad parameters."""
-    interrupts.ignore()  # the physics decides when to stop, and hangs up
     channel = Channel.from_fd(int(sys.argv[1]))
     try:
         rclpy.init(args=[sys.argv[0], *sys.argv[2:]], signal_handler_options=SignalHandlerOptions.NO)

@@ -26,12 +26,12 @@ from humanx_training.xgen.robot_motion import is_robot_motion, load_robot_motion
 from humanx_training.xmimic.config import parse_overrides
 from humanx_training.xmimic.mpc.arrivals import Arrivals, arrivals_of, strike_frame
 from humanx_training.xmimic.mpc.bank import Bank, build_bank, load_bank
+from humanx_training.xmimic.mpc.folders import REPORT, new_teacher, teacher_of
 from humanx_training.xmimic.mpc.inverse import BodySolver
 from humanx_training.xmimic.mpc.reference import AnchoredClip, KickStyle, anchor_clip, resample
 
 BANK = 'bank'
 ARRIVALS = 'arrivals.npz'
-REPORT = 'teacher.json'
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,7 @@ def run_teacher(args: argparse.Namespace) -> int:
         raise UserError(f'skill {skill.name}: its scenario names no object; expected the ball that is struck.')
     if not args.clips:
         raise UserError('--clips is missing; expected the folder of a clip set (from humanx xgen run).')
-    out: Path = args.out or Path('out') / f'{skill.name}_teacher'
-    if (out / REPORT).exists() and not args.resume:
-        raise UserError(f'{out}: holds a teacher already; give --resume to complete it or another --out.')
+    out = new_teacher(args, skill.name)
     style = style_of(skill)
     began = time.monotonic()
     clip, arrivals = load_teacher_clips([Path(path) for path in args.clips], style)
@@ -165,9 +163,7 @@ def run_student(args: argparse.Namespace) -> int:
     from humanx_training.xmimic.mpc.kick_env import KickEnv, KickRanges
 
     skill = load_skill(args.skill)
-    if len(args.teacher_from) != 1:
-        raise UserError('--teacher-from: expected the folder of one model-based teacher.')
-    source = Path(args.teacher_from[0])
+    source = teacher_of(args)
     bank = load_bank(source / BANK, style_of(skill))
     out: Path = args.out or Path('out') / f'{skill.name}_student'
     torch.set_num_threads(1)  # physics and learning run side by side, see Distillation.iterate

@@ -42,6 +42,7 @@ from humanx_training.xmimic.dagger import distil
 from humanx_training.xmimic.env import HumanXEnv
 from humanx_training.xmimic.export import export_model
 from humanx_training.xmimic.mpc import tracking
+from humanx_training.xmimic.mpc.folders import REPORT, new_teacher, teacher_of
 from humanx_training.xmimic.mpc.grounded import grounded
 from humanx_training.xmimic.mpc.inverse import BodySolver
 from humanx_training.xmimic.mpc.on_the_spot import OnTheSpot, on_the_spot
@@ -49,7 +50,6 @@ from humanx_training.xmimic.mpc.reference import Reference
 from humanx_training.xmimic.ppo import make_model
 from humanx_training.xmimic.rollout_eval import Tracking, track
 
-REPORT = 'teacher.json'
 BEST = 'best.pt'
 PHASES = 240  # of the final measurement, under each condition
 _EVERY = 40  # iterations between evaluations
@@ -90,9 +90,7 @@ def run_teacher(args: argparse.Namespace) -> int:
     skill = load_skill(args.skill)
     if not args.clips:
         raise UserError('--clips is missing; expected clip files (from humanx xgen run) or folders.')
-    out: Path = args.out or Path('out') / f'{skill.name}_teacher'
-    if (out / REPORT).exists() and not args.resume:
-        raise UserError(f'{out}: holds a teacher already; give --resume to complete it or another --out.')
+    out = new_teacher(args, skill.name)
     began = time.monotonic()
     entries = []
     for folder in ('clips', 'motions', 'originals'):
@@ -185,9 +183,7 @@ def deviation(qpos: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
 def run_student(args: argparse.Namespace) -> int:
     """Distil the teacher of ``--teacher-from`` into a NEP student and write its policy file."""
     skill = load_skill(args.skill)
-    if len(args.teacher_from) != 1:
-        raise UserError('--teacher-from: expected the folder of one model-based teacher.')
-    source = Path(args.teacher_from[0])
+    source = teacher_of(args)
     files = sorted((source / 'clips').glob('*.npz'))
     if not files:
         raise UserError(f'{source}: holds no clips; expected the folder that humanx train teacher wrote.')
