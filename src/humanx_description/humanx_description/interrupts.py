@@ -22,3 +22,26 @@ def ignore() -> None:
     """Leave stopping to the process that starts this one: neither SIGINT nor SIGTERM to its group does anything."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+class StopRequest:
+    """Set by SIGINT and SIGTERM from its making on; call it to ask.
+
+    A plain flag, not a :class:`threading.Event`: a signal's handler runs between two instructions of the main thread,
+    and where those lie inside ``Event.wait`` the handler's ``set`` waits for a lock that the same thread holds, for
+    ever.
+    """
+
+    def __init__(self) -> None:
+        """Take both signals; one that was held is noticed at once."""
+        self._asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        release()
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._asked = True
+
+    def __call__(self) -> bool:
+        """Return whether this process has been told to stop."""
+        return self._asked

@@ -7,9 +7,7 @@ time at which it received them: an executor that wakes for each of 1,000 message
 import datetime
 import hashlib
 import os
-import signal
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,17 +187,15 @@ def main() -> int:
     except Exception as error:  # rclpy names no common base for what a bad YAML file or argument raises
         print(f'The ROS arguments are wrong: {str(error).splitlines()[0]}', file=sys.stderr)
         return 2
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    interrupts.release()
+    stop = interrupts.StopRequest()
     recorder = None
     try:
         recorder = Recorder()
         executor = SingleThreadedExecutor()
         executor.add_node(recorder)
         recorder.get_logger().info(f'recording to {recorder.directory}')
-        while not stop.wait(POLL_S):
+        while not stop():
+            time.sleep(POLL_S)
             recorder.poll()
             executor.spin_once(timeout_sec=0.0)
         recorder.poll()

@@ -26,22 +26,6 @@ from humanx_g1_driver.transport import DdsRobotTransport
 _PR_SET_PDEATHSIG = 1
 
 
-class _Stop:
-    """Set by SIGINT and SIGTERM."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
-        interrupts.release()
-
-    def _on_signal(self, _number: int, _frame: object) -> None:
-        self.asked = True
-
-    def __call__(self) -> bool:
-        return self.asked
-
-
 def _in_child() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     interrupts.ignore()  # this process decides when to stop, and hangs up
@@ -49,7 +33,7 @@ def _in_child() -> None:
 
 def main() -> int:
     """Run until interrupted; returns 2 for bad parameters, 1 if something failed."""
-    stop = _Stop()
+    stop = interrupts.StopRequest()
     channel, theirs = Channel.pair()
     child = subprocess.Popen(
         [sys.executable, '-m', 'humanx_g1_driver.sim.ros_side', str(theirs.fileno()), *sys.argv[1:]],
@@ -97,7 +81,7 @@ def main() -> int:
             child.wait()
 
 
-def _first_message(channel: Channel, stop: _Stop) -> SimParameters | None:
+def _first_message(channel: Channel, stop: interrupts.StopRequest) -> SimParameters | None:
     while not stop():
         parameters = channel.receive(0.1)
         if parameters is not None:
