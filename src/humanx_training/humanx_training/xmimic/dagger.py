@@ -21,6 +21,7 @@ from humanx_training.xmimic.config import DaggerConfig, PpoConfig
 from humanx_training.xmimic.distill import JOINT_WEIGHT
 from humanx_training.xmimic.env import HumanXEnv
 from humanx_training.xmimic.ppo import NonFiniteError, make_model
+from humanx_training.xmimic.precision import products
 from humanx_training.xmimic.teachers import Teacher
 from humanx_training.xmimic.trainer import one_torch_thread
 
@@ -132,7 +133,9 @@ class _Learner:
         total = 0.0
         for _ in range(config.updates):
             x, y = self.buffer.sample(config.batch, self.draws)
-            guess = student.mlp(student.obs_normalizer(x))
+            with products(iteration / config.iterations, x.device.type):
+                guess = student.mlp(student.obs_normalizer(x))
+            guess = guess.float()
             if config.weigh_legs:
                 loss = (torch.nn.functional.smooth_l1_loss(guess, y, reduction='none') * self.weight).mean()
             else:

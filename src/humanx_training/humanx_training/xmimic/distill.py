@@ -27,6 +27,7 @@ from humanx_description.errors import UserError
 from humanx_policy.export import Mlp, write_policy
 from humanx_policy.metadata import PolicyMetadata
 from humanx_policy.observation import ObservationLayout
+from humanx_training.xmimic.precision import products
 
 _LOG = logging.getLogger(__name__)
 CHECKPOINT_FORMAT = 1
@@ -57,7 +58,7 @@ class DistillConfig:
     """Settings of a distillation. ``samples`` is the budget; the learning rate falls over it, so that the result does
     not depend on how fast or busy the machine is."""
 
-    samples: int = 8_000_000
+    samples: int = 12_000_000
     hidden: tuple[int, ...] = (384, 256, 128)
     steps: int = 24  # control steps per iteration
     updates: int = 36  # gradient steps per iteration
@@ -198,7 +199,7 @@ class Distillation:
         for group in self.optimiser.param_groups:
             group['lr'] = rate
         losses: list[float] = []
-        learner = threading.Thread(target=self._learn, args=(losses,), daemon=True)
+        learner = threading.Thread(target=self._learn, args=(losses, spent), daemon=True)
         learner.start()
         collected = self._collect(share)
         learner.join()
@@ -209,11 +210,13 @@ class Distillation:
         progress.iteration += 1
         return self._loss
 
-    def _learn(self, losses: list[float]) -> None:
+    def _learn(self, losses: list[float], spent: float) -> None:
         config = self.config
         for _ in range(config.updates):
             obs, label = self.memory.sample(config.batch, self.generator)
-            loss = (nn.functional.smooth_l1_loss(self.student(obs), label, reduction='none') * self._weight).mean()
+            with products(spent):
+                action = self.student(obs)
+            loss = (nn.functional.smooth_l1_loss(action.float(), label, reduction='none') * self._weight).mean()
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)

@@ -41,7 +41,7 @@ class KickRanges:
     episode: float = 6.4  # s
     # Chance that a robot that stands at the end of an episode goes on into the next as it is: the partner sends the
     # next ball to where it stands now.
-    again: float = 0.5
+    again: float = 0.8
     # Chance that an episode ends when the foot has passed the ball without touching it (interaction termination).
     interaction_termination: float = 0.0
     joint: float = 0.03  # rad, at the start (normal)
