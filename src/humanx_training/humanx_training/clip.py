@@ -327,7 +327,7 @@ class InteractionClip:
             raise UserError(
                 f'{path}: phases do not hold kind, start, end, anchor ({error})'
             ) from None
-        values = {
+        values: dict[str, Any] = {
             'fps': float(data['fps'].item()),
             'object_name': str(data['object_name']),
             'object_shape': _json(data['object_shape'], path, 'object_shape', dict),
@@ -336,7 +336,7 @@ class InteractionClip:
             'joint_names': tuple(np.atleast_1d(data['joint_names']).tolist()),
             'contact_bodies': tuple(np.atleast_1d(data['contact_bodies']).tolist()),
         }
-        arrays = {n: data[n] for n in fields if n not in values}
+        arrays: dict[str, Any] = {n: data[n] for n in fields if n not in values}
         try:
             return cls(**values, **arrays)
         except UserError as error:

@@ -135,9 +135,9 @@ def test_mppi_lowers_the_cost_and_repeats(model, stand):
     """Wanted: the right hand forward, which the stand's feedback alone does not do."""
     elbow = 7 + robot.JOINT_INDEX['right_elbow_joint']
 
-    def cost(step, qpos, qvel, offset):
-        fallen = np.where(qpos[:, 2] < 0.6, np.inf, 0.0)
-        return 10 * (qpos[:, elbow] - 1.0) ** 2 + 0.01 * (offset**2).mean(1) + fallen
+    def cost(step, state, offset):
+        fallen = np.where(state.qpos[:, 2] < 0.6, np.inf, 0.0)
+        return 10 * (state.qpos[:, elbow] - 1.0) ** 2 + 0.01 * (offset**2).mean(1) + fallen
 
     settings = MppiSettings(samples=24, iterations=2, horizon=8, execute=6, knot=4, sigma=0.4)
     one = optimise(model, stand, cost, stand.qpos[0], np.zeros(35), settings=settings, seed=3, threads=1)

@@ -131,7 +131,8 @@ class Refiner:
         matrix = rotation.to_matrix(quat)
         distance, normal = self._surface((centres - pos) @ matrix)
         distance, normal = distance - spheres.radius, normal @ matrix.T
-        residuals, rows = [], []
+        residuals: list[np.ndarray] = []
+        rows: list[np.ndarray] = []
 
         def point_jacobian(index: int) -> np.ndarray:
             jac = np.empty((3, model.nv))
@@ -140,7 +141,7 @@ class Refiner:
 
         chosen = [self._nearest(body, distance) for body in contacts]
         for index in chosen:
-            residuals.append([w.distance * distance[index]])
+            residuals.append(w.distance * distance[index : index + 1])
             rows.append(w.distance * normal[index : index + 1] @ point_jacobian(index))
         near = [int(i) for i in self._near if distance[i] < _WATCHED and i not in chosen]
         outside = w.penetration * distance[near]

@@ -55,10 +55,11 @@ def draw(recipe: Recipe, spec: ObjectSpec, rng: np.random.Generator, spares: tup
     )
     factor = float(rng.uniform(*ranges.release_speed))
     shift = [float(rng.uniform(*r)) for r in ranges.target]
+    x, y, z = (a + b for a, b in zip(recipe.release.target, shift))
     release = replace(
         recipe.release,
         azimuth_deg=recipe.release.azimuth_deg + float(rng.uniform(*ranges.release_azimuth_deg)),
-        target=tuple(a + b for a, b in zip(recipe.release.target, shift)),
+        target=(x, y, z),
     )
     place = None
     if ranges.start_region > 0:
@@ -66,7 +67,8 @@ def draw(recipe: Recipe, spec: ObjectSpec, rng: np.random.Generator, spares: tup
         radius = float(np.sqrt(rng.uniform(0.5**2, ranges.start_region**2)))
         angle = float(rng.uniform(-0.5 * np.pi, 0.5 * np.pi))
         place = (radius * np.cos(angle), radius * np.sin(angle))
-    offset = tuple(o + float(rng.uniform(*r)) for o, r in zip(recipe.offset, ranges.offset))
+    x, y, z = (o + float(rng.uniform(*r)) for o, r in zip(recipe.offset, ranges.offset))
+    offset = (x, y, z)
     scale = float(rng.uniform(*ranges.path_scale))
     draws = {
         'size': size, 'arrival_speed': arrival.speed, 'arrival_azimuth_deg': arrival.azimuth_deg,

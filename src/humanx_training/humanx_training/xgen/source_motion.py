@@ -96,10 +96,12 @@ def _reversed(motion: HumanMotion) -> HumanMotion:
 
 
 def _stacked(parts: list[HumanMotion]) -> HumanMotion:
-    captured = None
-    if all(p.captured is not None for p in parts):
+    captured = parts[0].captured
+    if any(p.captured is None for p in parts):
+        captured = None
+    if captured is not None:
         captured = dataclasses.replace(
-            parts[0].captured,
+            captured,
             **{n: np.concatenate([getattr(p.captured, n) for p in parts]) for n in ('pos', 'quat', 'contact')},
         )
     return dataclasses.replace(

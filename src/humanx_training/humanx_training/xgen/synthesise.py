@@ -122,7 +122,8 @@ def synthesise(
 
 
 def _intervals(stage: Stage, motion: RobotMotion, surface: Surface, plan: ClipPlan) -> list[Interval]:
-    fps, qpos, out = motion.fps, motion.qpos(), []
+    fps, qpos = motion.fps, motion.qpos()
+    out: list[Interval] = []
     for number, spec in enumerate(plan.contacts):
         start = motion.clip_start + round(spec.start * fps)
         end = motion.num_frames if spec.end is None else motion.clip_start + round(spec.end * fps)
@@ -292,13 +293,13 @@ def _release_velocity(
         # A light object leaves a heavy limb at v + e (v - v_in); the limb loses a little.
         incoming = -plan.arrival.speed if plan.arrival.kind != 'rest' else 0.0
         impact = 0.9 * (last.anchor_speed + plan.spec.body_restitution * (last.anchor_speed - incoming))
-        speed = plan.release_factor * (impact if release.speed is None else release.speed)
-        if speed > 1.3 * impact:
-            raise Infeasible(f'the strike gives {impact:.1f} m/s, {speed:.1f} m/s are asked')
+        asked = plan.release_factor * (impact if release.speed is None else release.speed)
+        if asked > 1.3 * impact:
+            raise Infeasible(f'the strike gives {impact:.1f} m/s, {asked:.1f} m/s are asked')
         direction = rotation.rotate(rotation.from_yaw(np.deg2rad(release.azimuth_deg)), last.direction)
         rise = np.deg2rad(release.rise_deg) + np.arcsin(np.clip(direction[2], -1, 1))
-        flat = direction[:2] / max(np.linalg.norm(direction[:2]), 1e-6)
-        return speed * np.array([*(np.cos(rise) * flat), np.sin(rise)])
+        flat = direction[:2] / max(float(np.linalg.norm(direction[:2])), 1e-6)
+        return asked * np.array([*(np.cos(rise) * flat), np.sin(rise)])
     turn = rotation.from_yaw(rotation.yaw(robot_then[3:7]))
     if release.kind == 'velocity':
         return plan.release_factor * rotation.rotate(turn, np.array(release.velocity))
@@ -311,7 +312,7 @@ def _release_velocity(
     except ValueError as error:
         raise Infeasible(str(error)) from None
     if plan.spec.drag_length > 0:
-        flight = float(np.linalg.norm((target - point)[:2]) / max(np.linalg.norm(velocity[:2]), 1e-6))
+        flight = float(np.linalg.norm((target - point)[:2]) / max(float(np.linalg.norm(velocity[:2])), 1e-6))
         end = BodyState(target, last.quat[-1], velocity, np.zeros(3))
         velocity = arrive(world, end, round(flight * fps) + 1, fps, start_pos=point, guess=velocity).path.vel[0]
     return velocity

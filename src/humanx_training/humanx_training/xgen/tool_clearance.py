@@ -141,7 +141,8 @@ def _give_way(stage: Stage, found: list[Near], arm: slice, joints: np.ndarray) -
         gaps.append(near.gap - MARGIN)
     matrix, gap = np.array(rows), np.array(gaps)
     low, high = robot.JOINT_LOWER[arm] + 0.01 - joints, robot.JOINT_UPPER[arm] - 0.01 - joints
-    active, step = gap < 0, np.zeros(len(dofs))
+    active: np.ndarray = gap < 0
+    step = np.zeros(len(dofs))
     for _ in range(6):
         part = matrix[active]
         # Damped: a gap that the arm can hardly change asks for no wild joints.

@@ -307,7 +307,7 @@ class _Mocap:
         batch, q = self._batch, self._batch.sim.buffers.qpos
         objects = np.stack(
             [
-                np.tile(fixed, (batch.n, 1)) if slot is None else q[:, 36 + 7 * slot : 39 + 7 * slot]
+                np.tile(np.asarray(fixed), (batch.n, 1)) if slot is None else q[:, 36 + 7 * slot : 39 + 7 * slot]
                 for slot, fixed in zip(self._slots, self._fixed)
             ],
             axis=1,

@@ -285,7 +285,7 @@ def _complete(config: Any, data: dict[str, Any]) -> dict[str, Any]:
     out = dict(data)
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
-        if dataclasses.is_dataclass(value) and isinstance(out.get(f.name), dict):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type) and isinstance(out.get(f.name), dict):
             out[f.name] = merge(dataclasses.asdict(value), _complete(value, out[f.name]))
     return out
 

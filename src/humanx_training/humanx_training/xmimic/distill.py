@@ -77,6 +77,9 @@ class DistillConfig:
 class Student(nn.Module):
     """A perceptron with its input normalisation, as the policy file holds it."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, obs_size: int, hidden: Sequence[int], actions: int = 29) -> None:
         """Make a network with ELU between linear layers and small first actions."""
         super().__init__()
@@ -161,7 +164,7 @@ class Distillation:
         self.memory = Memory.empty(config.capacity, env.layout.size)
         self.progress = Progress()
         self.noisy = np.arange(env.n) < config.noisy_share * env.n
-        self._own = deque(maxlen=600)  # outcomes of the student alone, without added noise
+        self._own: deque[Any] = deque(maxlen=600)  # outcomes of the student alone, without added noise
         self._loss = float('nan')
         checkpoint = folder / 'student.pt'
         if resume:

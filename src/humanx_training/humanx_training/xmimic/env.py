@@ -126,7 +126,7 @@ class HumanXEnv(VecEnv):
             near_frames=f.near_frames, near=f.near,
         )
         failures = self.sampler.failures if hasattr(self, 'sampler') else None
-        self.sampler = PhaseSampler(
+        self.sampler: PhaseSampler = PhaseSampler(
             self.clips.starts, self.clips.lengths, weight=c.init.adaptive, generator=self.generator,
             start_fraction=c.init.start_fraction if c.init.random_phase else 1.0,
         )

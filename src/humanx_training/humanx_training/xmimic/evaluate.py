@@ -123,7 +123,7 @@ def evaluate(
         seed=seed,
         sr=summarise(nominal),
         gsr=summarise(ranged) if ranged is not None else None,
-        object_error=bootstrap_mean(np.array([e[0] for e in errors])) if errors and clip.has_object else None,
+        object_error=bootstrap_mean(np.array([e[0] for e in errors])) if errors and clip and clip.has_object else None,
         body_error=bootstrap_mean(np.array([e[1] for e in errors])) if errors else None,
         conditions=conditions,
         physics_dt=timestep,

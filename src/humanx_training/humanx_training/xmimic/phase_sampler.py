@@ -21,7 +21,9 @@ class PhaseSampler:
         self._weight, self._lead, self._decay, self._generator = weight, lead_bins, decay, generator
         self._start_fraction = start_fraction
         self._bin_frames = bin_frames
-        firsts, clips, counts = [], [], []
+        firsts: list[int] = []
+        clips: list[int] = []
+        counts: list[int] = []
         self._bin_of_frame = torch.zeros(int((starts + lengths).max()), dtype=torch.long, device=starts.device)
         for clip, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist())):
             usable = max(length - tail, 1)

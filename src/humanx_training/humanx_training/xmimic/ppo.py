@@ -68,6 +68,8 @@ def make_model(obs: TensorDict, group: str, outputs: int, config: PpoConfig, *, 
 class XMimicPPO(PPO):
     """See the module. ``bc_coef`` above 0 needs a ``teacher_action`` entry in the observations."""
 
+    learning_rate: float
+
     def __init__(
         self, actor: MLPModel, critic: MLPModel, storage: RolloutStorage, config: PpoConfig, *,
         bc_coef: float = 0.0, distributed: Distributed | None = None, device: str = 'cpu',

@@ -76,7 +76,8 @@ def action_rate(action: torch.Tensor, last_action: torch.Tensor) -> torch.Tensor
 
 def beyond(value: torch.Tensor, lower: torch.Tensor | float, upper: torch.Tensor | float) -> torch.Tensor:
     """Return how far values are outside [lower, upper], summed over joints."""
-    return (value - value.clamp(lower, upper)).abs().sum(-1)
+    # torch's stubs know two tensors or two numbers, not a choice of both.
+    return (value - value.clamp(lower, upper)).abs().sum(-1)  # type: ignore[arg-type]
 
 
 def feet_orientation(feet_quat: torch.Tensor, contact: torch.Tensor) -> torch.Tensor:

@@ -192,7 +192,7 @@ class Trainer:
             for _ in range(self.config.ppo.steps):
                 seen.append(obs.clone())
                 obs, _, _, _ = self.env.step(self.ppo.actor(obs, stochastic_output=True))
-        flat = torch.cat(seen)
+        flat = torch.cat(seen)  # type: ignore[arg-type]  # it takes TensorDicts, its stub does not know
         for model in models:
             model.train()
             model.update_normalization(flat)

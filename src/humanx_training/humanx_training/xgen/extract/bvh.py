@@ -220,7 +220,7 @@ def _match(path: Path, joints: list[_Joint]) -> dict[str, int]:
         out[f'{side}_collar'] = up(shoulder)
     out['neck'] = find('the neck', ('neck', 'neck1?', '.*neck'))
     out['head'] = find('the head', ('head', '.*head'))
-    spine = []
+    spine: list[int] = []
     index = joints[out['neck']].parent
     while index > 0:
         spine.insert(0, index)

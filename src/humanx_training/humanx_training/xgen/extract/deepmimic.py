@@ -112,7 +112,8 @@ def _read(path: Path) -> tuple[np.ndarray, float]:
 
 def _forward(frames: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return rotations (T, 3, 3) and positions (T, 3) of the character's joints in its own world."""
-    mats, pos = {}, {}
+    mats: dict[str, np.ndarray] = {}
+    pos: dict[str, np.ndarray] = {}
     for name, (parent, offset, column, width) in _TREE.items():
         if width == 4:
             quat = frames[:, column : column + 4]

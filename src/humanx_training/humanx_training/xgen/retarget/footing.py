@@ -62,9 +62,9 @@ def _carry(stance: np.ndarray, lift: np.ndarray, place: list[np.ndarray], fps: f
         if lift[start:stop].min(axis=1).max() > rule.airborne or stop - start > 2 * rule.max_gap * fps:
             continue
         for frame in range(start, stop):
-            before = [np.linalg.norm(place[s][frame] - place[s][max(start - 1, 0)]) for s in range(2)]
-            after = [np.linalg.norm(place[s][frame] - place[s][min(stop, len(out) - 1)]) for s in range(2)]
-            cost = [
+            before = [float(np.linalg.norm(place[s][frame] - place[s][max(start - 1, 0)])) for s in range(2)]
+            after = [float(np.linalg.norm(place[s][frame] - place[s][min(stop, len(out) - 1)])) for s in range(2)]
+            cost: list[float] = [
                 min(
                     before[s] if start > 0 and stance[start - 1, s] else np.inf,
                     after[s] if stop < len(out) and stance[stop, s] else np.inf,

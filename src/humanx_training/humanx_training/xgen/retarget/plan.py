@@ -203,7 +203,7 @@ def _end_feet(feet: FootPlan, root: np.ndarray, length: int, fps: float) -> Foot
         path[:, 2] = np.maximum(path[:, 2] + bump, ANKLE_ABOVE_SOLE)
         pos[:first, side], mat[:first, side] = place, turn
         pos[first:last, side] = path
-        mat[first:last, side] = turn @ rot.exp(_smooth(share)[:, None] * rot.log(turn.T @ end_mat))
+        mat[first:last, side] = turn @ rot.exp(np.asarray(_smooth(share))[:, None] * rot.log(turn.T @ end_mat))
         planted[first:last, side] = False
     return FootPlan(planted, pos, mat)
 

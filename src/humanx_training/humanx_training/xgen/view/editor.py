@@ -82,11 +82,13 @@ class Editor:
         delta = np.asarray(world, dtype=float) - self.clip.object_pos[frame]
         local = rotation.rotate_inverse(rotation.from_yaw(rotation.yaw(self.clip.root_quat[0])), delta)
         # From where the shown clip has it: placing it twice before making the clip again does not add up.
-        self._change(offset=tuple(float(a + b) for a, b in zip(self._shown_offset, local)))
+        x, y, z = (float(a + b) for a, b in zip(self._shown_offset, local))
+        self._change(offset=(x, y, z))
 
     def set_release_velocity(self, velocity: tuple[float, float, float]) -> None:
         """Let the object leave with this velocity (m/s; x ahead, y left as the robot faces then, z up)."""
-        self._change(release=replace(self.recipe.release, kind='velocity', velocity=tuple(map(float, velocity))))
+        x, y, z = velocity
+        self._change(release=replace(self.recipe.release, kind='velocity', velocity=(float(x), float(y), float(z))))
 
     def release_velocity(self) -> np.ndarray | None:
         """Return the object's velocity (3,) m/s where the last contact ends, as the robot faces then (None: kept)."""
@@ -127,7 +129,7 @@ class Editor:
         for target in (path, written):
             if target.exists():
                 raise UserError(f'{target}: exists; expected a new name.')
-        if not self.can_edit or self._job is None:
+        if self.skill is None or self._job is None:
             return self.clip.save(path), None
         source = read_yaml(skill_path(self.skill))
         source['name'] = path.stem

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import viser
@@ -68,16 +69,15 @@ class View:
         save.on_click(lambda _: self._guard(self._save))
 
     def _build_edit(self, gui: viser.GuiApi) -> None:
-        self.bounds = []
         with gui.add_folder('contacts'):
             for number, contact in enumerate(self.editor.recipe.contacts):
                 start = gui.add_number(f'{number} start, s', round(contact.start, 3), step=0.01)
-                start.on_update(lambda _, n=number, h=start: self._guard(self._bound, n, 'start', h.value))
+                self._on_bound(start, number, 'start')
                 if contact.end is not None:
                     end = gui.add_number(f'{number} end, s', round(contact.end, 3), step=0.01)
-                    end.on_update(lambda _, n=number, h=end: self._guard(self._bound, n, 'end', h.value))
+                    self._on_bound(end, number, 'end')
                 here = gui.add_button(f'{number}: start at this frame')
-                here.on_click(lambda _, n=number, h=start: self._guard(self._mark, n, h))
+                self._on_mark(here, number, start)
         with gui.add_folder('object'):
             velocity = self.editor.release_velocity()
             if velocity is not None:
@@ -99,6 +99,12 @@ class View:
         make = gui.add_button('Synthesise again')
         make.on_click(lambda _: self._guard(self._make))
 
+    def _on_bound(self, handle: viser.GuiInputHandle[float], number: int, which: str) -> None:
+        handle.on_update(lambda _: self._guard(self._bound, number, which, handle.value))
+
+    def _on_mark(self, button: viser.GuiButtonHandle, number: int, start: viser.GuiInputHandle[float]) -> None:
+        button.on_click(lambda _: self._guard(self._mark, number, start))
+
     # Actions -------------------------------------------------------------------------------------
     def _guard(self, action, *args) -> None:
         with self._lock:
@@ -114,10 +120,10 @@ class View:
         self.editor.move_boundary(number, **{which: float(value)})
         self.message.content = f'Contact {number} {which} moved to {value:.2f} s; synthesise again to see it.'
 
-    def _mark(self, number: int, handle: viser.GuiInputHandle) -> None:
+    def _mark(self, number: int, handle: viser.GuiInputHandle[float]) -> None:
         job = self.editor.job
         lead = self.editor.clip.num_frames - job.motion.num_frames
-        handle.value = round((self.timeline.value - max(lead, 0) - job.motion.clip_start) / job.motion.fps, 3)
+        _assign(handle, round((self.timeline.value - max(lead, 0) - job.motion.clip_start) / job.motion.fps, 3))
 
     def _dragged(self, event: viser.TransformControlsEvent, action) -> None:
         # While a handle is dragged nothing else may move it: the timeline would.
@@ -140,8 +146,9 @@ class View:
             return
         point, _, heading = found
         world = (np.array(self.tip.position) - point) / _VELOCITY_SHOWN
-        velocity = tuple(float(round(v, 2)) for v in rotation.rotate_inverse(heading, world))
-        self.velocity.value = velocity
+        x, y, z = (float(round(v, 2)) for v in rotation.rotate_inverse(heading, world))
+        velocity = (x, y, z)
+        _assign(self.velocity, velocity)
         self.editor.set_release_velocity(velocity)
         self._draw_velocity(world)
         self.message.content = (
@@ -153,13 +160,15 @@ class View:
         found = self.editor.release()
         if found is not None:
             ends = np.array([[found[0], found[0] + _VELOCITY_SHOWN * world]])
-            self.server.scene.add_line_segments('/velocity', ends, colors=(200, 30, 30), line_width=4.0)
+            self.server.scene.add_line_segments(
+                '/velocity', ends, colors=(200, 30, 30), thickness=4.0, thickness_units='screen'
+            )
 
     def _make(self) -> None:
         self.message.content = 'Synthesising ...'
         self.message.content = self.editor.resynthesise()
         self.timeline.max = self.editor.clip.num_frames - 1
-        self.timeline.value = min(self.timeline.value, self.timeline.max)
+        _assign(self.timeline, min(self.timeline.value, self.timeline.max))
         self.redraw()
 
     def _check(self) -> None:
@@ -184,10 +193,10 @@ class View:
             assert self._drawing is not None
             self._drawing.pose(clip.qpos()[frame])
             reference = self.editor.reference
-            show = self._ghost is not None and reference is not None and self.ghost.value
             if self._ghost is not None:
-                self._ghost.root.visible = bool(show)
-                if show:
+                show = reference is not None and self.ghost.value
+                self._ghost.root.visible = show
+                if reference is not None and show:
                     self._ghost.pose(reference[frame])
             if self.editor.can_edit and clip.has_object and not self._dragging:
                 self.handle.position = clip.object_pos[frame]
@@ -208,8 +217,9 @@ class View:
             )
         if clip.has_object:
             self.server.scene.add_spline_catmull_rom(
-                '/path', clip.object_pos[:: max(1, clip.num_frames // 200)], line_width=2.0, color=(230, 120, 30)
-            )
+                '/path', clip.object_pos[:: max(1, clip.num_frames // 200)], color=(230, 120, 30),
+                thickness=2.0, thickness_units='screen',
+            )  # fmt: skip
         found = self.editor.release()
         if self.editor.can_edit and self.tip is not None and found is not None:
             self.tip.position = found[0] + _VELOCITY_SHOWN * found[1]
@@ -224,8 +234,12 @@ class View:
             if self.playing:
                 clip = self.editor.clip
                 step = max(1, round(clip.fps / 25))
-                self.timeline.value = (int(self.timeline.value) + step) % clip.num_frames
+                _assign(self.timeline, (int(self.timeline.value) + step) % clip.num_frames)
             time.sleep(max(0.0, 0.04 - (time.monotonic() - begun)))
+
+
+def _assign(handle: viser.GuiInputHandle[Any], value: Any) -> None:
+    handle.value = value  # type: ignore[misc]  # viser writes the setter apart from its property
 
 
 def first_frame(clip: InteractionClip) -> int:

@@ -7,6 +7,7 @@ The linear inverted pendulum ties the centre of mass ``c`` to the centre of pres
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -35,7 +36,7 @@ def smooth_step(x: np.ndarray | float) -> np.ndarray:
     return x**3 * (10 - 15 * x + 6 * x * x)
 
 
-def interpolate(times: np.ndarray, knots: list[tuple[float, float]]) -> np.ndarray:
+def interpolate(times: np.ndarray, knots: Sequence[tuple[float, float]]) -> np.ndarray:
     """Return values at ``times`` (s) that go from knot to knot ``(time, value)`` by smooth steps."""
     out = np.full(len(times), knots[0][1], float)
     for (t0, v0), (t1, v1) in pairwise(knots):

@@ -153,9 +153,10 @@ class KickEnv:
 
     def _randomise(self, ids: np.ndarray) -> None:
         r, m, sim, count = self.ranges, self.model, self.sim, len(ids)
-        sim.parameter_array('geom_friction')[np.ix_(ids, self._feet, [0])] = self._uniform(r.foot_friction, count)[
-            :, None, None
-        ]
+        # numpy's stub wants all indices to be alike.
+        sim.parameter_array('geom_friction')[np.ix_(ids, self._feet, [0])] = self._uniform(  # type: ignore[arg-type]
+            r.foot_friction, count
+        )[:, None, None]
         for name, column in (('actuator_gainprm', 0), ('actuator_biasprm', 1)):
             sim.parameter_array(name)[ids, :, column] = getattr(m, name)[:, column]
         stiff = 1 + self.rng.uniform(-r.gain, r.gain, (count, robot.NUM_JOINTS))

@@ -39,8 +39,8 @@ class Feedback:
         """Return several motions' feedback, one after the other."""
         lengths = np.cumsum([0, *(len(law) for law in laws)])
         starts = tuple(int(at) + s for at, law in zip(lengths, laws) for s in law.starts)
-        arrays = (np.concatenate([getattr(law, n) for law in laws]) for n in ('qpos', 'qvel', 'target', 'gain'))
-        return cls(*arrays, starts=starts)
+        arrays = {n: np.concatenate([getattr(law, n) for law in laws]) for n in ('qpos', 'qvel', 'target', 'gain')}
+        return cls(**arrays, starts=starts)
 
     def __len__(self) -> int:
         return len(self.qpos)

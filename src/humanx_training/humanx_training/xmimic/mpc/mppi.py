@@ -18,9 +18,10 @@ import torch
 from humanx_description.robot import ACTION_SCALE, NUM_JOINTS
 from humanx_training.xmimic.mpc.lqr import Feedback
 from humanx_training.xmimic.sim import MujocoSimulator, SimSpec
+from humanx_training.xmimic.sim.buffers import Buffers
 
-# (step, qpos (N, nq), qvel (N, nv), offset (N, 29) in units of action) -> cost (N,); infinite: the robot fell.
-Cost = Callable[[int, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+# (step, state of N samples, offset (N, 29) in units of action) -> cost (N,); infinite: the robot fell.
+Cost = Callable[[int, Buffers, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,15 @@ class MppiSettings:
 
 @dataclass(frozen=True)
 class MppiResult:
-    """``qpos`` (L+1, nq), ``qvel`` (L+1, nv), ``target`` (L, 29), ``cost`` (L,) of what was executed; ``complete`` is
-    False when every sample failed and the search stopped there; ``steps`` counts simulated control steps."""
+    """``qpos`` (L+1, nq), ``qvel`` (L+1, nv), ``target`` (L, 29), ``cost`` (L,), ``contact`` (L, P) of what was
+    executed; ``complete`` is False when every sample failed and the search stopped there; ``steps`` counts simulated
+    control steps."""
 
     qpos: np.ndarray
     qvel: np.ndarray
     target: np.ndarray
     cost: np.ndarray
+    contact: np.ndarray
     complete: bool
     steps: int
 
@@ -62,20 +65,21 @@ def knot_matrix(horizon: int, knot: int) -> np.ndarray:
 def optimise(
     model: mujoco.MjModel, law: Feedback, cost: Cost, qpos: np.ndarray, qvel: np.ndarray, *,
     settings: MppiSettings | None = None, seed: int = 0, first: int = 0, last: int | None = None,
-    threads: int | None = None,
+    threads: int | None = None, spec: SimSpec | None = None,
 ) -> MppiResult:
     """Return the best motion found from state ``qpos`` (nq,), ``qvel`` (nv,) at frame ``first`` to ``last`` of ``law``.
 
-    ``model`` may hold objects after the robot. Equal seeds give equal results.
+    ``model`` may hold objects after the robot; ``spec`` says which bodies and contacts the cost sees. Equal seeds give
+    equal results.
     """
     s = settings or MppiSettings()
     rng = np.random.default_rng(seed)
-    sim = MujocoSimulator(model, s.samples, SimSpec(), threads=threads)
+    sim = MujocoSimulator(model, s.samples, spec, threads=threads)
     basis = knot_matrix(s.horizon, s.knot)
     project = np.linalg.pinv(basis)
     mean = np.zeros((basis.shape[1], NUM_JOINTS))
     last = len(law) - 1 if last is None else last
-    states, rates, targets, costs = [qpos.copy()], [qvel.copy()], [], []
+    states, rates, targets, costs, contacts = [qpos.copy()], [qvel.copy()], [], [], []
     previous = law.target[max(first - 1, 0)].copy()
     steps, complete, frame = 0, True, first
     while frame < last:
@@ -98,25 +102,26 @@ def optimise(
         count = min(s.execute, last - frame)
         plan = np.broadcast_to(basis @ mean, (s.samples, s.horizon, NUM_JOINTS))
         _total, trace = _rollouts(sim, law, cost, qpos, qvel, previous, plan, frame, count, s)
-        for state, rate, target, value in trace:
+        for state, rate, target, value, touch in trace:
             states.append(state)
             rates.append(rate)
             targets.append(target)
             costs.append(value)
+            contacts.append(touch)
         qpos, qvel, previous = states[-1], rates[-1], targets[-1]
         frame += count
         shifted = np.concatenate([(basis @ mean)[count:], np.repeat((basis @ mean)[-1:], count, 0)])
         mean = s.keep * (project @ shifted)
     sim.close()
     return MppiResult(
-        np.array(states), np.array(rates), np.array(targets), np.array(costs), complete, steps
+        np.array(states), np.array(rates), np.array(targets), np.array(costs), np.array(contacts), complete, steps
     )  # fmt: skip
 
 
 def _rollouts(
     sim: MujocoSimulator, law: Feedback, cost: Cost, qpos: np.ndarray, qvel: np.ndarray, previous: np.ndarray,
     offset: np.ndarray, frame: int, length: int, s: MppiSettings,
-) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, np.ndarray, float]]]:
+) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]]]:
     """Return the total cost (N,) of offsets (N, H, 29) and the trace of the first sample."""
     n = s.samples
     sim.set_state(np.tile(qpos, (n, 1)), np.tile(qvel, (n, 1)))
@@ -128,7 +133,7 @@ def _rollouts(
         index = min(frame + h, len(law) - 1)
         before = law(index, b.qpos[:, :36], b.qvel[:, :35], before) + ACTION_SCALE * offset[:, h]
         sim.step(torch.from_numpy(before), s.substeps)
-        value = np.where(b.finite, cost(frame + h + 1, b.qpos, b.qvel, offset[:, h]), np.inf)
+        value = np.where(b.finite, cost(frame + h + 1, b, offset[:, h]), np.inf)
         total += value
-        trace.append((b.qpos[0].copy(), b.qvel[0].copy(), before[0].copy(), float(value[0])))
+        trace.append((b.qpos[0].copy(), b.qvel[0].copy(), before[0].copy(), float(value[0]), b.contact[0].copy()))
     return total, trace

@@ -121,13 +121,9 @@ def resample(
 
 def anchor_clip(solver: BodySolver, qpos: np.ndarray, dt: float, contact: float) -> AnchoredClip:
     """Express (T, 36) positions relative to the planted left foot, turned so that the right foot strikes along x."""
-    left, right, right_quat = [], [], []
-    for frame in qpos:
-        left.append(solver.foot_pose(frame, 0)[0])
-        position, quat = solver.foot_pose(frame, 1)
-        right.append(position)
-        right_quat.append(quat)
-    left, right, right_quat = np.array(left), np.array(right), np.array(right_quat)
+    left = np.array([solver.foot_pose(frame, 0)[0] for frame in qpos])
+    poses = [solver.foot_pose(frame, 1) for frame in qpos]
+    right, right_quat = np.array([p for p, _ in poses]), np.array([q for _, q in poses])
     speed = np.gradient(right, dt, axis=0)[round(contact / dt)]
     turn = rotation.from_yaw(-np.arctan2(speed[1], speed[0]))
     relative = rotation.rotate(np.broadcast_to(turn, (len(qpos), 4)), right - left)
