@@ -8,6 +8,7 @@ from humanx_description import robot
 from humanx_description.errors import UserError
 from humanx_description.objects import ObjectSpec
 from humanx_description.scene import default_qpos
+from humanx_training import rotation
 from humanx_training.xgen.force_closure import Refiner, closure_residual, refine
 from humanx_training.xgen.stage import Stage
 from humanx_training.xgen.surface import Surface, load_mesh
@@ -55,6 +56,21 @@ def test_a_mesh_is_its_hull_and_bad_meshes_are_named(tmp_path):
     holed.export(tmp_path / 'holed.stl')
     with pytest.raises(UserError, match='holes'):
         load_mesh(ObjectSpec('o', 'mesh', (1.0,), mesh=tmp_path / 'holed.stl'))
+
+
+def test_a_whole_motion_is_measured_as_its_frames_are(stage, tmp_path):
+    trimesh.creation.icosphere(subdivisions=2, radius=0.12).export(tmp_path / 'ball.ply')
+    surface, rng = Surface.of(ObjectSpec('o', 'mesh', (1.0,), mesh=tmp_path / 'ball.ply')), np.random.default_rng(1)
+    frames = 60  # times the robot's spheres: more points than a mesh is measured against at a time
+    qpos = np.tile(default_qpos(), (frames, 1))
+    qpos[:, 7:36] += rng.uniform(-0.3, 0.3, (frames, 29))
+    pos = rng.uniform([0.0, -0.3, 0.7], [0.4, 0.3, 1.2], (frames, 3))
+    quat = rotation.exp(rng.normal(size=(frames, 3)))
+    distances = stage.distances(qpos, surface, pos, quat)
+    assert distances.size > 4096
+    for t in (0, 31, frames - 1):
+        local = rotation.rotate_inverse(quat[t], stage.sphere_centres(qpos[t]) - pos[t])
+        assert np.allclose(distances[t], surface(local)[0] - stage.spheres.radius, atol=1e-12)
 
 
 def test_antipodal_contacts_are_closed_and_others_are_not():

@@ -258,19 +258,19 @@ def keep_clear(stage: Stage, surface: Surface, interval: Interval, qpos: np.ndar
     holders = {stage.model.body(b).id for b in contact_bodies(interval.spec)}
     spheres = stage.spheres
     others = np.flatnonzero(~arms[spheres.body] & ~np.isin(spheres.owner, list(holders)))
+    centres = stage.sphere_paths(qpos[interval.frames])[:, others]
+    matrices = rotation.to_matrix(interval.quat)
+    every = np.arange(len(centres))
     for _ in range(10):
-        shift = np.zeros_like(interval.pos)
-        for k, t in enumerate(range(interval.start, interval.end)):
-            centres = stage.sphere_centres(qpos[t])[others]
-            matrix = rotation.to_matrix(interval.quat[k])
-            distance, normal = surface((centres - interval.pos[k]) @ matrix)
-            gap = distance - spheres.radius[others]
-            worst = int(gap.argmin())
-            if gap[worst] < margin:
-                shift[k] = -(margin - gap[worst]) * (matrix @ normal[worst])
-        if not shift.any():
+        local = (centres - interval.pos[:, None]) @ matrices
+        distance, normal = surface(local.reshape(-1, 3))
+        gap = distance.reshape(local.shape[:2]) - spheres.radius[others]
+        worst = gap.argmin(axis=1)
+        lacking = np.maximum(margin - gap[every, worst], 0.0)
+        if not lacking.any():
             return
-        interval.pos = interval.pos + spread(shift)
+        away = matrices @ normal.reshape(local.shape)[every, worst][:, :, None]
+        interval.pos = interval.pos + spread(-lacking[:, None] * away[..., 0])
 
 
 def spread(extra: np.ndarray, reach: int = 12) -> np.ndarray:

@@ -50,14 +50,16 @@ class Refined:
 
 
 def closure_residual(points: np.ndarray, normals: np.ndarray, radius: float) -> np.ndarray:
-    """Return ``G c / N`` (6,): net force and net torque / radius of unit forces along the inward normals.
+    """Return ``G c / N`` (..., 6): net force and net torque / radius of unit forces along the inward normals.
 
-    ``points`` (N, 3) relative to the object's centre, outward ``normals`` (N, 3). Zero for antipodal contacts.
+    ``points`` (..., N, 3) relative to the object's centre, outward ``normals`` (..., N, 3). Zero for antipodal
+    contacts.
     """
-    (x, y, z), (a, b, c) = points.T, normals.T
+    x, y, z = points[..., 0], points[..., 1], points[..., 2]
+    a, b, c = normals[..., 0], normals[..., 1], normals[..., 2]
     # np.cross written out: it costs ten times as much on a handful of points, and this is the innermost loop.
-    torque = np.array([(z * b - y * c).sum(), (x * c - z * a).sum(), (y * a - x * b).sum()]) / radius
-    return np.concatenate([-normals.sum(axis=0), torque]) / len(points)
+    torque = np.stack([z * b - y * c, x * c - z * a, y * a - x * b], axis=-1).sum(axis=-2) / radius
+    return np.concatenate([-normals.sum(axis=-2), torque], axis=-1) / points.shape[-2]
 
 
 class Refiner:
@@ -86,17 +88,18 @@ class Refiner:
         qpos: np.ndarray,
         correction: np.ndarray,
         pos: np.ndarray,
-        quat: np.ndarray,
+        matrix: np.ndarray,
         contact_bodies: tuple[int, ...],
         iterations: int = 6,
     ) -> np.ndarray:
-        """Return the corrected joints (29,) of one frame (qpos (36,), object pose); see :func:`refine`."""
+        """Return the corrected joints (29,) of one frame (qpos (36,), object's place (3,) and rotation (3, 3)); see
+        :func:`refine`."""
         w, joints = self._weights, self._joints
         reference = qpos[7:36]
         q = reference.copy()
         q[joints] += correction
         for _ in range(iterations):
-            residual, jacobian, outside, outside_jacobian = self._linearise(qpos, q, pos, quat, contact_bodies)
+            residual, jacobian, outside, outside_jacobian = self._linearise(qpos, q, pos, matrix, contact_bodies)
             pull = np.concatenate([
                 w.reference * (q[joints] - reference[joints]),
                 w.smooth * (q[joints] - reference[joints] - correction),
@@ -119,7 +122,7 @@ class Refiner:
         qpos: np.ndarray,
         q: np.ndarray,
         pos: np.ndarray,
-        quat: np.ndarray,
+        matrix: np.ndarray,
         contacts: tuple[int, ...],
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return residuals (M,) with Jacobian (M, J), and weighted distances (K,) that must not be negative with
@@ -128,7 +131,6 @@ class Refiner:
         full = np.concatenate([qpos[:7], q])
         centres = self._stage.sphere_centres(full)
         mujoco.mj_comPos(model, self._stage.data)
-        matrix = rotation.to_matrix(quat)
         distance, normal = self._surface((centres - pos) @ matrix)
         distance, normal = distance - spheres.radius, normal @ matrix.T
         residuals: list[np.ndarray] = []
@@ -157,40 +159,42 @@ class Refiner:
 
     def _closure(self, centres: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return ``G c / N`` (6,) and its derivative (6, 3N) by the contact spheres' centres (N, 3)."""
+        moved = np.repeat(centres.reshape(1, -1), 1 + centres.size, axis=0)
+        moved[1:] += 1e-5 * np.eye(centres.size)
+        values = self._balance(moved.reshape(-1, *centres.shape), matrix)
+        return values[0], (values[1:] - values[0]).T / 1e-5
 
-        def value(points: np.ndarray) -> np.ndarray:
-            distance, normal = self._surface(points @ matrix)
-            normal = normal @ matrix.T
-            return closure_residual(points - distance[:, None] * normal, normal, self._surface.radius)
-
-        base = value(centres)
-        derivative = np.empty((6, centres.size))
-        for k in range(centres.size):
-            moved = centres.copy()
-            moved.flat[k] += 1e-5
-            derivative[:, k] = (value(moved) - base) / 1e-5
-        return base, derivative
+    def _balance(self, centres: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        """Return ``G c / N`` (M, 6) of contact spheres around the object: M times N centres (M, N, 3)."""
+        distance, normal = self._surface((centres @ matrix).reshape(-1, 3))
+        normal = (normal @ matrix.T).reshape(centres.shape)
+        points = centres - distance.reshape(*centres.shape[:2], 1) * normal
+        return closure_residual(points, normal, self._surface.radius)
 
     def _nearest(self, body: int, distance: np.ndarray) -> int:
         mine = np.flatnonzero(self._stage.spheres.owner == body)
         return int(mine[distance[mine].argmin()])
 
+    def penetration(self, qpos: np.ndarray, pos: np.ndarray, quat: np.ndarray) -> np.ndarray:
+        """Return how deep (T,) m the movable limbs are in the object."""
+        distance = self._stage.distances(qpos, self._surface, pos, quat)
+        return np.maximum(0.0, -distance[:, self._near].min(axis=1))
+
     def measure(
-        self, qpos: np.ndarray, pos: np.ndarray, quat: np.ndarray, contacts: tuple[int, ...]
-    ) -> tuple[float, float, float]:
-        """Return force-closure residual, largest contact distance (m) and deepest penetration (m) of one frame."""
-        spheres = self._stage.spheres
-        centres = self._stage.sphere_centres(qpos)
-        matrix = rotation.to_matrix(quat)
-        distance = self._surface((centres - pos) @ matrix)[0] - spheres.radius
-        penetration = float(max(0.0, -distance[self._near].min()))
-        if not contacts:
-            return np.nan, np.nan, penetration
-        chosen = [self._nearest(body, distance) for body in contacts]
-        far = float(np.abs(distance[chosen]).max())
-        if len(chosen) < 2:
-            return np.nan, far, penetration
-        return float(np.linalg.norm(self._closure(centres[chosen] - pos, matrix)[0])), far, penetration
+        self, qpos: np.ndarray, pos: np.ndarray, quat: np.ndarray, contacts: list[tuple[int, ...]]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return force-closure residual, largest contact distance (m) and deepest penetration (m), each (T,)."""
+        distance = self._stage.distances(qpos, self._surface, pos, quat)
+        matrices = rotation.to_matrix(quat)
+        closure, far = np.full(len(qpos), np.nan), np.full(len(qpos), np.nan)
+        for t, bodies in enumerate(contacts):
+            chosen = [self._nearest(body, distance[t]) for body in bodies]
+            if chosen:
+                far[t] = np.abs(distance[t, chosen]).max()
+            if len(chosen) > 1:
+                centres = self._stage.sphere_centres(qpos[t])[chosen] - pos[t]
+                closure[t] = np.linalg.norm(self._balance(centres[None], matrices[t])[0])
+        return closure, far, np.maximum(0.0, -distance[:, self._near].min(axis=1))
 
 
 def _bounded_step(
@@ -243,6 +247,7 @@ def refine(
     """
     frames = len(qpos)
     joints = refiner._joints
+    matrices = rotation.to_matrix(quat)
     correction = np.zeros((frames, len(joints)))
     held = np.array([bool(c) for c in contacts])
     last = np.zeros(len(joints))
@@ -251,9 +256,9 @@ def refine(
             # The first frame has no frame before it to stay near: repeat until it has found its place.
             last = np.zeros(len(joints))
             for _ in range(6):
-                last = refiner.frame(qpos[t], last, pos[t], quat[t], contacts[t], 10)[joints] - qpos[t, 7:][joints]
+                last = refiner.frame(qpos[t], last, pos[t], matrices[t], contacts[t], 10)[joints] - qpos[t, 7:][joints]
         else:
-            last = refiner.frame(qpos[t], last, pos[t], quat[t], contacts[t], 10)[joints] - qpos[t, 7:][joints]
+            last = refiner.frame(qpos[t], last, pos[t], matrices[t], contacts[t], 10)[joints] - qpos[t, 7:][joints]
         correction[t] = last
     correction = _fade(correction, held, blend)
     # Hands on their way to or from the object must not pass through it. Each frame is solved alone, so what they give
@@ -266,12 +271,12 @@ def refine(
         loose[max(0, edge - CLOSING) : edge + CLOSING] = True
     for attempt in range(5):
         extra = np.zeros_like(correction)
-        for t in np.flatnonzero(loose):
-            here = qpos[t].copy()
-            here[7 + joints] += correction[t]
-            if refiner.measure(here, pos[t], quat[t], ())[2] > 0.0005:
-                q = refiner.frame(qpos[t], correction[t], pos[t], quat[t], (), 10)
-                extra[t] = q[joints] - qpos[t, 7:][joints] - correction[t]
+        index = np.flatnonzero(loose)
+        here = qpos[index].copy()
+        here[:, 7 + joints] += correction[index]
+        for t in index[refiner.penetration(here, pos[index], quat[index]) > 0.0005]:
+            q = refiner.frame(qpos[t], correction[t], pos[t], matrices[t], (), 10)
+            extra[t] = q[joints] - qpos[t, 7:][joints] - correction[t]
         if not extra.any():
             break
         correction += np.where(loose[:, None], spread(extra, 16 if attempt < 4 else 8), 0.0)
@@ -279,10 +284,9 @@ def refine(
     out[:, joints] = np.clip(
         out[:, joints] + correction, robot.JOINT_LOWER[joints] + 1e-3, robot.JOINT_UPPER[joints] - 1e-3
     )
-    before = np.array([refiner.measure(qpos[t], pos[t], quat[t], contacts[t]) for t in range(frames)])
-    full = np.concatenate([qpos[:, :7], out], axis=1)
-    after = np.array([refiner.measure(full[t], pos[t], quat[t], contacts[t]) for t in range(frames)])
-    return Refined(out, before[:, 0], after[:, 0], before[:, 1], after[:, 1], before[:, 2], after[:, 2])
+    before = refiner.measure(qpos, pos, quat, contacts)
+    after = refiner.measure(np.concatenate([qpos[:, :7], out], axis=1), pos, quat, contacts)
+    return Refined(out, before[0], after[0], before[1], after[1], before[2], after[2])
 
 
 def _fade(correction: np.ndarray, held: np.ndarray, blend: int) -> np.ndarray:

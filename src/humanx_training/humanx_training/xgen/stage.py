@@ -87,14 +87,19 @@ class Stage:
         self, qpos: np.ndarray, surface: Surface, pos: np.ndarray, quat: np.ndarray
     ) -> np.ndarray:
         """Return signed distances (T, N) m of every sphere of the robot to the object."""
-        spheres = self.spheres
-        out = np.empty((len(qpos), len(spheres.body)))
-        matrices = rotation.to_matrix(quat)
+        local = (self.sphere_paths(qpos) - pos[:, None]) @ rotation.to_matrix(quat)
+        return surface(local.reshape(-1, 3))[0].reshape(local.shape[:2]) - self.spheres.radius
+
+    def sphere_paths(self, qpos: np.ndarray) -> np.ndarray:
+        """Return the spheres' centres (T, N, 3) m over a motion (T, 36)."""
+        xpos = np.empty((len(qpos), self.model.nbody, 3))
+        xmat = np.empty((len(qpos), self.model.nbody, 9))
         for t in range(len(qpos)):
-            points = self.sphere_centres(qpos[t])
-            local = (points - pos[t]) @ matrices[t]
-            out[t] = surface(local)[0] - spheres.radius
-        return out
+            data = self.pose(qpos[t])
+            xpos[t], xmat[t] = data.xpos, data.xmat
+        body, local = self.spheres.body, self.spheres.pos
+        matrices = xmat[:, body].reshape(len(qpos), len(body), 3, 3)
+        return xpos[:, body] + (matrices @ local[:, :, None])[..., 0]
 
     def sphere_centres(self, qpos: np.ndarray) -> np.ndarray:
         """Return the spheres' centres (N, 3) in one configuration."""

@@ -18,6 +18,7 @@ from humanx_description.errors import UserError
 from humanx_description.objects import ObjectSpec
 
 _ROUNDING = 0.003  # m: planes this much further than the nearest weigh 1/e in a mesh's normal
+_PART = 4096  # points that are measured against a mesh at a time
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,13 @@ class Surface:
     def _mesh(self, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         assert self._normals is not None
         assert self._offsets is not None
-        planes = p @ self._normals.T - self._offsets
-        distance = planes.max(axis=1)
-        weight = np.exp((planes - distance[:, None]) / _ROUNDING)
-        normal = weight @ self._normals
+        distance, normal = np.empty(len(p)), np.empty_like(p)
+        # Points times faces: in parts, so that a whole motion does not need gigabytes.
+        for begin in range(0, len(p), _PART):
+            part = slice(begin, begin + _PART)
+            planes = p[part] @ self._normals.T - self._offsets
+            distance[part] = planes.max(axis=1)
+            normal[part] = np.exp((planes - distance[part, None]) / _ROUNDING) @ self._normals
         return distance, normal / np.linalg.norm(normal, axis=1, keepdims=True)
 
     @property
