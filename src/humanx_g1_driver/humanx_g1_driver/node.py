@@ -27,13 +27,12 @@ from humanx_g1_driver.loop_handle import ControlLoopProcess
 from humanx_g1_driver.messages import RobotStateBytes, driver_status, read_targets
 from humanx_g1_driver.parameters import PARAMS, control_config
 from humanx_g1_driver.publishers import PublisherCounts
-from humanx_g1_driver.realtime import Ticker
 from humanx_msgs.msg import DriverStatus, JointTargets, RobotState
 
 TARGETS_TOPIC = 'joint_targets'
 TARGETS_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
 HEARTBEAT_S = 0.02
-FORWARD_PERIOD_NS = 1_000_000
+FORWARD_WAIT_S = 0.05
 TARGETS_FRESH_S = 0.1
 _LOOK_EVERY = 5  # heartbeats between two looks for publishers that have said nothing yet
 LOOP_SILENCE_S = 0.25  # the loop reports every 0.1 s
@@ -118,15 +117,10 @@ class DriverNode(Node):
     # ROS to loop
 
     def _forward(self) -> None:
-        """Hand joint targets on within a millisecond. Should this end, the loop damps for want of targets.
-
-        Looking every millisecond costs a quarter of what an executor spends on the hundred messages that come in a
-        second.
-        """
-        ticker = Ticker(FORWARD_PERIOD_NS)
+        """Hand joint targets on as they come. Should this end, the loop damps for want of targets."""
         try:
             while self._alive():
-                ticker.wait()
+                self._targets.wait(FORWARD_WAIT_S)
                 for raw, info in self._targets.all_with_info():
                     self._on_targets(raw, info['publication_sequence_number'])
         except Exception as error:

@@ -13,15 +13,16 @@ from humanx_description.errors import UserError
 from humanx_description.scene import default_qpos, scene
 from humanx_training import rotation
 from humanx_training.clip import InteractionClip
+from humanx_training.xmimic import checkpoint
 from humanx_training.xmimic.batch_policy import OnnxPolicy
 from humanx_training.xmimic.clip_set import make_clip_set
 from humanx_training.xmimic.config import EnvConfig, InitConfig, RandomisationConfig, TerminationConfig
 from humanx_training.xmimic.env import HumanXEnv
-from humanx_training.xmimic.mpc import track_command, tracking
+from humanx_training.xmimic.mpc import track_student, tracking
 from humanx_training.xmimic.mpc.inverse import BodySolver
 from humanx_training.xmimic.mpc.lqr import Feedback
 from humanx_training.xmimic.mpc.on_the_spot import OnTheSpot, on_the_spot
-from humanx_training.xmimic.mpc.track_command import evaluation
+from humanx_training.xmimic.mpc.track_student import evaluation
 
 
 def raised_arms(seconds: float = 0.6, fps: float = 50.0) -> InteractionClip:
@@ -187,18 +188,26 @@ def test_from_a_teacher_folder_to_a_measured_policy(solved, planted, tmp_path, m
     tracking.save_feasible(source / 'motions/clip_000.npz', feasible)
     tracking.feasible_clip(planted, feasible).save(source / 'clips/clip_000.npz')
     planted.save(source / 'originals/clip_000.npz')
-    monkeypatch.setattr(track_command, 'PHASES', 4)
+    monkeypatch.setattr(track_student, 'PHASES', 4)
     options = ['train', 'student', '--teacher', 'mpc', '--skill', 'track', '--teacher-from', str(source), '--envs', '4']
     out = tmp_path / 'student'
     options += ['--out', str(out), '--set', 'dagger.iterations=2', 'dagger.steps=4', 'dagger.updates=2']
     assert main(options) == 0
     report = json.loads((out / 'report.json').read_text())
-    assert set(report) == set(track_command.CONDITIONS)
+    assert set(report) == set(track_student.CONDITIONS)
     assert all(0 <= row['reached'] <= row['phases'] == 4 for row in report.values())
     assert OnnxPolicy(out / 'track.onnx').metadata.skill == 'track'
     assert main(options) == 2  # nothing is overwritten
     resumed = [o for o in options if o != 'dagger.iterations=2'] + ['dagger.iterations=0', '--resume']
     assert main(resumed) == 0
+    # PPO goes on from the best student, is measured against it, and what is exported is the better one.
+    tuned = [*resumed[:-1], 'ppo.steps=4', 'ppo.critic_warmup=0', 'evaluate_every=1', '--resume', '--iterations', '2']
+    assert main(tuned) == 0
+    curve = json.loads((out / 'curve.json').read_text())
+    assert 0 <= curve[-1]['ppo_iterations'] <= 2
+    best = checkpoint.load(out / 'ppo/best.pt', 'student')
+    network = OnnxPolicy(out / 'track.onnx')
+    assert network.metadata.provenance['ppo_iterations'] == best['iteration']
 
 
 def test_a_clip_that_never_stands_is_refused(planted, tmp_path, capsys):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
@@ -34,6 +35,24 @@ class PolledSubscription:
             msg_type, topic, _never, qos, callback_group=PolledGroup(), raw=raw
         )
         self._msg_type, self._raw = msg_type, raw
+        self._context = node.context
+        self._wait_set: Any = None
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until a message is there; False if none comes within ``seconds`` or the context ends.
+
+        Without an executor, which spends ten times as long on a wake-up. For one thread.
+        """
+        handle = self._subscription.handle
+        with self._context.handle, handle:
+            if not self._context.ok():
+                return False
+            if self._wait_set is None:
+                self._wait_set = _rclpy.WaitSet(1, 0, 0, 0, 0, 0, self._context.handle)
+            self._wait_set.clear_entities()
+            index = self._wait_set.add_subscription(handle)
+            self._wait_set.wait(round(seconds * 1e9))
+            return bool(self._wait_set.is_ready('subscription', index))
 
     def all(self) -> Iterator[Any]:
         """Yield the messages that came since the last call, oldest first."""

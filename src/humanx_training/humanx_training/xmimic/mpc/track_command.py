@@ -7,7 +7,6 @@ section ``xmimic: mpc:`` says how; see :class:`TrackSection`.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 import time
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rsl_rl.models import MLPModel
 
 from humanx_description import robot
 from humanx_description.config import from_mapping
@@ -28,33 +26,14 @@ from humanx_training.clip import InteractionClip
 from humanx_training.xgen.planting import on_both_feet, plant
 from humanx_training.xgen.retarget.kinematics import Kinematics
 from humanx_training.xgen.robot_motion import RobotMotion, is_robot_motion, load_robot_motion
-from humanx_training.xmimic.clip_set import load_clips, make_clip_set
-from humanx_training.xmimic.config import (
-    EnvConfig,
-    InitConfig,
-    RandomisationConfig,
-    TerminationConfig,
-    TrainConfig,
-    build,
-    parse_overrides,
-)
-from humanx_training.xmimic.dagger import distil
-from humanx_training.xmimic.env import HumanXEnv
-from humanx_training.xmimic.export import export_model
+from humanx_training.xmimic.config import TrainConfig, build, parse_overrides
 from humanx_training.xmimic.mpc import tracking
 from humanx_training.xmimic.mpc.folders import REPORT, new_teacher, teacher_of
 from humanx_training.xmimic.mpc.grounded import grounded
 from humanx_training.xmimic.mpc.inverse import BodySolver
 from humanx_training.xmimic.mpc.on_the_spot import OnTheSpot, on_the_spot
 from humanx_training.xmimic.mpc.reference import Reference
-from humanx_training.xmimic.ppo import make_model
-from humanx_training.xmimic.rollout_eval import Tracking, track
-
-BEST = 'best.pt'
-PHASES = 240  # of the final measurement, under each condition
-_EVERY = 40  # iterations between evaluations
-_LIMIT = 6.0  # action units
-
+from humanx_training.xmimic.mpc.track_student import TrackStudent
 
 # What a distillation starts from: all of the randomisation; small errors of the start, since episodes that begin beyond
 # the feedback's reach teach nothing; an end as soon as that reach is left.
@@ -65,7 +44,12 @@ _DEFAULTS: dict = {
         'init': {'adaptive': 0.0, 'joint_pos': 0.03, 'root_rot': 0.03, 'root_lin_vel': 0.1, 'joint_vel': 0.1},
         'termination': {'motion': 0.35, 'orientation': 0.8},
     },
-    'ppo': {'hidden': [384, 256, 128]},
+    # For the fine-tuning: a student that already works is moved in small steps, and the critic learns first.
+    'ppo': {
+        'hidden': [384, 256, 128], 'init_std': 0.1, 'critic_warmup': 15, 'learning_rate': 1e-4, 'desired_kl': 0.006,
+        'max_learning_rate': 5e-4, 'entropy': 0.0,
+    },
+    'iterations': 0, 'evaluate_every': 20, 'checkpoint_every': 20,
     'dagger': {'iterations': 200, 'updates': 30, 'capacity': 600_000, 'weigh_legs': True, 'final_rate': 0.03},
 }
 
@@ -181,7 +165,8 @@ def deviation(qpos: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
 
 
 def run_student(args: argparse.Namespace) -> int:
-    """Distil the teacher of ``--teacher-from`` into a NEP student and write its policy file."""
+    """Distil the teacher of ``--teacher-from`` into a NEP student, fine-tune it with PPO (``--iterations``) and write
+    its policy file."""
     skill = load_skill(args.skill)
     source = teacher_of(args)
     files = sorted((source / 'clips').glob('*.npz'))
@@ -192,7 +177,7 @@ def run_student(args: argparse.Namespace) -> int:
         raise UserError(f'{out}: holds a student already; give --resume to continue it or another --out.')
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    run = _Run(skill, files, source, out, _settings(args, skill))
+    run = TrackStudent(skill, files, source, out, _settings(args, skill))
     run.train(resume=args.resume)
     print(json.dumps(run.curve[-1]) if run.curve else '', flush=True)
     print(f'wrote {out / f"{skill.name}.onnx"}', file=sys.stderr)
@@ -207,115 +192,6 @@ def _settings(args: argparse.Namespace, skill: Skill) -> TrainConfig:
         command.setdefault('dagger', {})['iterations'] = args.dagger
     if args.envs is not None:
         command.setdefault('env', {})['num_envs'] = args.envs
+    if args.iterations is not None:
+        command['iterations'] = args.iterations
     return build(_DEFAULTS, section(skill).settings, command, where='settings')
-
-
-# What a student is measured under; the randomisation of training is `training`.
-CONDITIONS = ('clean', 'training', 'full', 'full_disturbed_start')
-
-
-def evaluation(settings: EnvConfig, condition: str, envs: int) -> EnvConfig:
-    """Return an environment's settings for random-phase rollouts, with the ordinary terminations.
-
-    ``clean``: nothing disturbs. ``training``: the randomisation, noise, delays, pushes and forces of the training.
-    ``full``: those of the published defaults. ``full_disturbed_start``: and their disturbed initialisation.
-    """
-    init = InitConfig(disturb=condition == 'full_disturbed_start')
-    randomisation = settings.randomisation if condition == 'training' else RandomisationConfig()
-    randomisation = dataclasses.replace(randomisation, enabled=condition != 'clean')
-    return dataclasses.replace(
-        settings, num_envs=envs, init=init, randomisation=randomisation, termination=TerminationConfig()
-    )
-
-
-class _Run:
-    """One distillation with its environments, curve and files."""
-
-    def __init__(self, skill: Skill, files: Sequence[Path], source: Path, out: Path, config: TrainConfig) -> None:
-        self.skill, self.out, self.config, self.source = skill, out, config, source
-        clips = make_clip_set(load_clips(files))
-        motions = [tracking.load_feasible(source / 'motions' / file.name) for file in files]
-
-        def make(settings, seed: int) -> HumanXEnv:
-            return HumanXEnv(clips, settings, mode='nep', groups=('policy',), seed=seed)
-
-        self._make = make
-        self.env = make(config.env, config.seed)
-        self.tests = {
-            name: make(evaluation(config.env, name, min(64, config.env.num_envs)), config.seed + 1)
-            for name in ('clean', 'training')
-        }
-        originals = [source / 'originals' / file.name for file in files]
-        self.original = None
-        if all(file.exists() for file in originals):
-            self.original = make_clip_set(load_clips(originals)).body_pos
-        self.teacher = tracking.TrackingTeacher(self.env, motions)
-        self.curve: list[dict] = []
-        self.best = -1.0
-
-    def train(self, resume: bool) -> None:
-        """Distil; every 40 iterations evaluate, save, and export where the disturbed evaluation is the best so far;
-        in the end measure the best one."""
-        torch.manual_seed(self.config.seed)
-        student = None
-        if resume and (self.out / 'student.pt').exists():
-            state = torch.load(self.out / 'student.pt', weights_only=True)
-            student = make_model(self.env.observe(), 'policy', 29, self.config.ppo, actor=True)
-            student.load_state_dict(state['student'])
-            self.curve, self.best = json.loads(state['curve']), state['best']
-        began, spent = time.monotonic(), time.process_time()
-
-        def on_iteration(iteration: int, model, loss: float) -> None:
-            if (iteration + 1) % _EVERY == 0 or iteration + 1 == self.config.dagger.iterations:
-                wall, cpu = time.monotonic() - began, time.process_time() - spent
-                self._evaluate(iteration + 1, model, loss, {'minutes': wall / 60, 'cpu_minutes': cpu / 60})
-
-        result = distil(
-            self.env, self.teacher, self.config.dagger, self.config.ppo, student=student, on_iteration=on_iteration
-        )
-        if (self.out / BEST).exists():
-            result.student.load_state_dict(torch.load(self.out / BEST, weights_only=True))
-        self._report(result.student)
-
-    def _report(self, student: MLPModel) -> None:
-        """Measure the best student from random phases under every condition and write ``report.json``."""
-        phases = PHASES
-        report: dict[str, dict[str, float]] = {}
-        for name in CONDITIONS:
-            env = self._make(evaluation(self.config.env, name, phases), self.config.seed + 2)
-            value = track(env, lambda obs: student(obs).clamp(-_LIMIT, _LIMIT), original=self.original)
-            report[name] = {
-                'phases': phases, 'reached': round(value.reached * phases), 'survival_s': round(value.survival_s, 2),
-                'body_error_to_feasible_m': round(value.body_error, 4),
-                'body_error_to_original_m': round(value.original_error, 4),
-            }  # fmt: skip
-            env.close()
-            print(json.dumps({name: report[name]}), file=sys.stderr, flush=True)
-        (self.out / 'report.json').write_text(json.dumps(report, indent=1) + '\n')
-
-    def _evaluate(self, iteration: int, student: MLPModel, loss: float, spent: dict[str, float]) -> None:
-        result: dict[str, Tracking] = {
-            name: track(env, lambda obs: student(obs).clamp(-_LIMIT, _LIMIT), original=self.original)
-            for name, env in self.tests.items()
-        }
-        d = self.config.dagger
-        entry = {name: round(value, 1) for name, value in spent.items()}
-        entry |= {'samples': iteration * d.steps * self.env.num_envs, 'loss': round(loss, 5)}
-        for name, value in result.items():
-            entry |= {f'{name}_reached': value.reached, f'{name}_body_error_m': round(value.original_error, 4)}
-        self.curve.append(entry)
-        print(json.dumps(entry), file=sys.stderr, flush=True)
-        score = result['training'].reached + 0.1 * result['clean'].reached
-        if score >= self.best:
-            self.best = score
-            torch.save(student.state_dict(), self.out / BEST)
-            export_model(
-                student, self.out / f'{self.skill.name}.onnx', skill=self.skill.name, mode='nep',
-                layout=self.env.layout, object_roles=(), activation=self.config.ppo.activation,
-                provenance={'teacher': self.source.name, 'seed': self.config.seed, **entry},
-            )  # fmt: skip
-        (self.out / 'curve.json').write_text(json.dumps(self.curve, indent=1) + '\n')
-        torch.save(
-            {'student': student.state_dict(), 'curve': json.dumps(self.curve), 'best': self.best},
-            self.out / 'student.pt',
-        )  # fmt: skip
