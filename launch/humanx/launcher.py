@@ -55,12 +55,17 @@ class Launcher:
     on_tick: Callable[[], None] | None = None
     children: list[Child] = field(default_factory=list, init=False)
     _signal: int | None = field(default=None, init=False)
+    _stop: bool = field(default=False, init=False)
+
+    def stop(self) -> None:
+        """Have :meth:`run` stop everything and return; from any thread, and of no effect once it has returned."""
+        self._stop = True
 
     def run(self) -> int:
         """Start everything, wait, stop everything; return 0, or the exit status that says what failed.
 
-        0: stopped by a signal or by ``duration``, and every node ended well. 2: a node refused its input (it ended
-        with status 2). 1: anything else.
+        0: stopped by a signal, :meth:`stop` or ``duration``, and every node ended well. 2: a node refused its input (it
+        ended with status 2). 1: anything else.
         """
         with contextlib.ExitStack() as stack:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -110,6 +115,9 @@ class Launcher:
         """Pass output on until it is time to stop; return the required node that ended, if one did."""
         deadline = None if self.duration is None else time.monotonic() + self.duration
         while self._signal is None:
+            if self._stop:
+                self._say('done: stopping')
+                return None
             if deadline is not None and time.monotonic() >= deadline:
                 self._say(f'{self.duration:g} s are over: stopping')
                 return None

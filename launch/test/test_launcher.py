@@ -97,6 +97,22 @@ def test_duration_stops_everything_and_is_no_failure(programs):
     assert '[humanx] 3 s are over: stopping' in out.getvalue()
 
 
+def test_another_thread_stops_everything_and_that_is_no_failure(programs, tmp_path):
+    out = io.StringIO()
+    launched = Launcher([programs('a', STAYS)], out=out)
+
+    def stop_when_up() -> None:
+        while not (tmp_path / 'a.up').exists():
+            time.sleep(0.01)
+        launched.stop()
+
+    threading.Thread(target=stop_when_up, daemon=True).start()
+    assert launched.run() == 0
+    assert running(launched) == []
+    assert '[humanx] done: stopping' in out.getvalue()
+    launched.stop()  # too late to do anything, a signal to this process least of all
+
+
 @pytest.mark.parametrize(('code', 'expected'), [('sys.exit(3)', 1), ('sys.exit(2)', 2), ('os.kill(os.getpid(), 9)', 1)])
 def test_a_required_node_that_fails_stops_the_others(programs, code, expected):
     out = io.StringIO()

@@ -64,10 +64,10 @@ def run_trials(options: TrialOptions, say: Callable[[str], None] = print) -> dic
     started = datetime.datetime.now(datetime.timezone.utc)
     options.directory.mkdir(parents=True, exist_ok=True)
     log = options.directory / 'nodes.log'
-    trials = Trials(options, skill, say)
     clean_up()
     with log.open('w', encoding='utf-8') as out:
         launcher = Launcher(nodes, out=out)
+        trials = Trials(options, skill, say, launcher.stop)
         worker = threading.Thread(target=trials.run, name='trials', daemon=True)
         worker.start()
         try:

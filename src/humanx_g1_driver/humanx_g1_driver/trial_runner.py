@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import signal
 import subprocess
 import threading
@@ -31,7 +30,10 @@ _BALL_S = 12.0  # longest time between two launches of consecutive balls
 class Trials:
     """Runs the trials in a thread of its own, beside the launcher that owns the processes."""
 
-    def __init__(self, options: TrialOptions, skill: Skill, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, options: TrialOptions, skill: Skill, say: Callable[[str], None], stop_graph: Callable[[], None]
+    ) -> None:
+        self._stop_graph = stop_graph
         self._options = options
         self._skill = skill
         self._say = say
@@ -41,13 +43,13 @@ class Trials:
         self._truth: Any = None
 
     def run(self) -> None:
-        """Run all trials; then ask the launcher (this process) to stop."""
+        """Run all trials; then have the launcher stop the graph."""
         try:
             self._run()
         except BaseException as error:  # reported by the command, which waits for the launcher
             self.error = error
         finally:
-            os.kill(os.getpid(), signal.SIGINT)
+            self._stop_graph()
 
     def _run(self) -> None:
         import rclpy

@@ -98,6 +98,22 @@ def test_a_running_driver_is_left_alone(tmp_path: Path) -> None:
     assert not (tmp_path / 'bags').exists()
 
 
+def test_a_graph_that_fails_is_one_sentence_and_status_1(tmp_path: Path) -> None:
+    """Not the status of Ctrl-C, with which the thread of the trials once ended the command."""
+    done = subprocess.run(
+        [sys.executable, '-m', 'humanx.cli', 'trial', '--mode', 'nep', '--skill', 'stand', '--dds-domain', '69',
+         '--record', str(tmp_path / 'bags'), '--param', 'sim_g1.mocap.rate_hz=1'],
+        env=os.environ | {'ROS_DOMAIN_ID': '69'}, capture_output=True, text=True, timeout=150, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith('humanx:')]
+    assert len(said) == 1, done.stderr
+    assert 'the graph stopped' in said[0]
+    assert 'status 2' in said[0]
+    assert 'Traceback' not in done.stderr
+    assert 'mocap.rate_hz' in (tmp_path / 'bags' / 'nodes.log').read_text()
+
+
 def test_a_film_of_a_bag(tmp_path: Path) -> None:
     pytest.importorskip('imageio_ffmpeg')
     bag = write_trial(tmp_path / 'bag', 'football', seconds=0.3)
