@@ -12,8 +12,6 @@ from humanx_mocap_bridge.track import Limits, Loss, Track
 
 # A stamp this far ahead of our clock is another clock, not jitter.
 FUTURE_TOLERANCE = 0.02  # s
-# Stamps that step back by more than this are a clock that was set; by less, frames out of order.
-CLOCK_STEP = 0.5  # s
 
 
 @dataclass(frozen=True)
@@ -103,9 +101,9 @@ class Estimator:
             self.counters.stale += 1
             self._lose(self._tracks if frame.complete else roles, Loss.STALE)
             return
-        if frame.time < last - CLOCK_STEP:
-            # Our clock agrees with the stamp, so it was set too: what was measured before cannot be
-            # compared.
+        if last > now + FUTURE_TOLERANCE:
+            # What was seen last is in the future now: the clocks were set back, and what was measured before cannot
+            # be compared.
             self.counters.restarts += 1
             for track in self._tracks.values():
                 track.reset()
@@ -180,6 +178,8 @@ class Estimator:
         loss = track.loss
         if loss == Loss.NONE and age > self._hold:
             loss = Loss.MISSING
+        if loss == Loss.NONE and track.time > now + FUTURE_TOLERANCE:
+            loss = Loss.STALE  # our clock was set back: how old the pose is, nobody knows
         tracked = loss == Loss.NONE
         self._occlusion[role] = 0 if tracked else self._occlusion[role] + 1
         twist = track.twist() if tracked else np.zeros(6)

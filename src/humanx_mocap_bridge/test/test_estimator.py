@@ -194,10 +194,11 @@ def test_a_stamp_that_stands_still_ages():
     assert capture.estimator.counters.repeated_stamps == 4
 
 
-def test_a_clock_set_back_is_survived():
+@pytest.mark.parametrize('ticks', [10, 30, 1000])
+def test_a_clock_set_back_is_survived(ticks):
     capture = Capture()
     capture.warm()
-    capture.k -= 1000  # both clocks 10 s earlier
+    capture.k -= ticks  # both clocks 0.1 to 10 s earlier
     capture.rng = np.random.default_rng(5)
     report = capture.step()
     assert report['ball'].age < 0.1
@@ -205,6 +206,14 @@ def test_a_clock_set_back_is_survived():
         report = capture.step()
     assert report['ball'].tracked
     np.testing.assert_allclose(report['ball'].twist[:3], [-1.5, 0, 0], atol=0.3)
+
+
+def test_nothing_is_tracked_from_the_future_of_a_clock_that_was_set_back():
+    capture = Capture()
+    capture.warm()
+    capture.k -= 30
+    report = capture.step(send=False)
+    assert [(r.tracked, r.loss) for r in report.values()] == [(False, Loss.STALE)] * 2
 
 
 def test_frozen_pose_is_lost_after_two_repetitions():
