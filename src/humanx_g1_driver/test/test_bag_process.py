@@ -170,6 +170,20 @@ def test_replay_never_speaks_to_a_driver(tmp_path: Path, node: Node) -> None:
     listener.destroy_node()
 
 
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_replay_that_is_told_to_stop_stops(tmp_path: Path, node: Node, number: int) -> None:
+    bag = write_trial(tmp_path / 'bag', 'stand', seconds=10.0)
+    heard: list[SimTruth] = []
+    node.create_subscription(SimTruth, 'sim/truth', heard.append, 1000)
+    player = start('humanx.cli', 'bag', 'replay', str(bag), '--rate', '0.5', '--topics', TRUTH_TOPIC)
+    wait(node, lambda: heard)
+    player.send_signal(number)
+    output, _ = player.communicate(timeout=20)
+    assert player.returncode == 0, output
+    assert 'messages published' in output
+    assert 'Traceback' not in output
+
+
 def test_judge_and_info_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     good = write_trial(tmp_path / 'good', 'stand')
     bad = write_trial(tmp_path / 'bad', 'stand', fall_at=2.0)
