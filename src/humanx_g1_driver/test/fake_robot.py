@@ -3,6 +3,7 @@
 It writes LowState every 2 ms and watches LowCmd. Lines of JSON on standard input change what it does; every line is
 answered by one line of JSON with the time (s, monotonic: the same clock in all processes of a computer) at which it
 took effect and with what has been seen of the commands. ``{"until": "damping"}`` answers when that is seen.
+With ``watch`` as second argument it writes nothing and only watches what another robot is told.
 """
 
 import json
@@ -24,7 +25,7 @@ N = robot.NUM_JOINTS
 
 
 class FakeRobot:
-    def __init__(self, domain: int) -> None:
+    def __init__(self, domain: int, watch: bool) -> None:
         self.wire = DdsRobotTransport(domain, 'lo')
         self.state, self.command = LowStateBuffer(), LowCmdBuffer()
         self.state.mode_machine = 5
@@ -32,7 +33,7 @@ class FakeRobot:
         self.state.temperature[:N] = 40
         self.state.quaternion[0] = 1.0
         self.tick = 0
-        self.options = {'silent': False, 'frozen': False, 'damaged': False, 'every': 1, 'gap': 0.0}
+        self.options = {'silent': watch, 'frozen': False, 'damaged': False}
         self.tilt = 0.0
         self.kind = 'none'  # of the newest command: damping, stiff, limp
         self.since = 0.0  # when the newest run of commands of one kind began
@@ -105,7 +106,7 @@ class FakeRobot:
 def main() -> None:
     message_types()
     ask_for_realtime(40, lock_memory=False)
-    fake = FakeRobot(int(sys.argv[1]))
+    fake = FakeRobot(int(sys.argv[1]), watch=sys.argv[2:] == ['watch'])
     poll = select.poll()
     poll.register(sys.stdin, select.POLLIN)
     deadline = time.monotonic_ns()
