@@ -86,10 +86,8 @@ class Desk:
         return heard
 
     def speak(self, kind: type, topic: str) -> Publisher:
-        """Return a publisher that has been found by a listener."""
-        publisher = self._node.create_publisher(kind, topic, 1)
-        self.until(lambda: publisher.get_subscription_count() > 0)
-        return publisher
+        """Return a publisher; wait until it has been found before it is used."""
+        return self._node.create_publisher(kind, topic, 1)
 
     def _on_status(self, message: DriverStatus) -> None:
         self.status = message
