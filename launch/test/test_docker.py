@@ -1,7 +1,9 @@
 """What can be said of the container files without an engine that builds them: everything they name exists."""
 
+import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,32 @@ def test_the_robots_image_installs_what_the_lock_holds():
     # The generation of CycloneDDS that the robot speaks, built against Ubuntu's own library of that generation.
     assert 'scripts/cyclonedds_binding' in text
     assert 'cyclonedds==0.10.2' in (ROOT / 'scripts/cyclonedds_binding').read_text()
+
+
+# What the robot's packages import that neither ROS nor rosdep has, by what install-robot-extras installs for it.
+BROUGHT_BY = {
+    'PIL': 'imageio', 'backports': 'rosbags', 'imageio': 'imageio', 'lz4': 'rosbags', 'mujoco': 'mujoco',
+    'onnxruntime': 'onnxruntime', 'rosbags': 'rosbags', 'trimesh': 'trimesh', 'unitree_sdk2py': 'unitree-sdk2',
+}  # fmt: skip
+# By rosdep and setuptools, and by scripts/cyclonedds_binding; the last two where policies are trained and written only.
+BROUGHT_OTHERWISE = {'numpy', 'yaml', 'setuptools', 'cyclonedds', 'torch', 'onnx'}
+ROS = re.compile(r'humanx(_\w+)?$|\w+_(msgs|interfaces)$|std_srvs|rclpy|launch(_ros)?$|ament_index_python')
+
+
+def test_the_robots_image_has_what_its_packages_import():
+    text = (DOCKER / 'install-robot-extras').read_text()
+    installed = {name for name in LOCKED if re.search(rf'\b{name}\b', text)}
+    for package in ('humanx', 'humanx_description', 'humanx_policy', 'humanx_mocap_bridge', 'humanx_g1_driver'):
+        folder = ROOT / ('launch' if package == 'humanx' else f'src/{package}') / package
+        for path in folder.rglob('*.py'):
+            for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+                if isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                else:
+                    names = [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+                for name in {name.partition('.')[0] for name in names} - set(sys.stdlib_module_names):
+                    known = ROS.match(name) or name in BROUGHT_OTHERWISE or BROUGHT_BY.get(name) in installed
+                    assert known, f'{path.relative_to(ROOT)} imports {name}'
 
 
 def test_one_service_can_be_started_without_the_settings_of_another():

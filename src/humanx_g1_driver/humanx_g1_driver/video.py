@@ -97,13 +97,14 @@ def _camera(frames: list[tuple[np.ndarray, str]]) -> mujoco.MjvCamera:
 
 def _label(image: np.ndarray, text: str) -> np.ndarray:
     """Return the image with a line of text at its lower left."""
-    import cv2
+    from PIL import Image, ImageDraw, ImageFont  # comes with imageio, where OpenCV does not: the robot's computer
 
-    image = np.ascontiguousarray(image)
-    place = (10, image.shape[0] - 12)
-    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 4, cv2.LINE_AA)
-    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (20, 20, 20), 1, cv2.LINE_AA)
-    return image
+    picture = Image.fromarray(image)
+    ImageDraw.Draw(picture).text(
+        (10, picture.height - 12), text, font=ImageFont.load_default(16), anchor='ls',
+        fill=(20, 20, 20), stroke_width=2, stroke_fill=(255, 255, 255),
+    )  # fmt: skip
+    return np.asarray(picture)
 
 
 def film_model(skill: Skill) -> mujoco.MjModel:
