@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -98,6 +99,13 @@ def check(options: Options) -> None:
         raise UserError(f'seed is {options.seed}; expected 0 or more.')
     if options.record and Path(options.record).is_dir() and any(Path(options.record).iterdir()):
         raise UserError(f'record: {options.record} holds files already; expected a new or empty folder.')
+    if options.record and not _may_be_written(Path(options.record)):
+        raise UserError(f'record: {options.record} cannot be made; expected a folder in one that may be written to.')
+
+
+def _may_be_written(folder: Path) -> bool:
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def dds_domain(options: Options) -> int:
@@ -143,6 +151,7 @@ def nodes(options: Options) -> list[NodeSpec]:
                     'skill': name,
                     'policy_file': str(find_policy(options.skill)),
                 },
+                required=False,  # nobody falls because a disk is full; the graph still ends with a status that says so
                 stop_order=3,
             )
         )

@@ -72,6 +72,17 @@ def test_a_folder_with_files_is_not_recorded_over(tmp_path):
     assert (tmp_path / 'old').read_text() == 'x'
 
 
+def test_a_folder_that_cannot_be_made_is_not_recorded_to(tmp_path):
+    (tmp_path / 'file').write_text('x')
+    with pytest.raises(UserError, match=r'file/bag cannot be made; expected'):
+        graph.check(Options('nep', 'stand', record=str(tmp_path / 'file' / 'bag')))
+    graph.check(Options('nep', 'stand', record=str(tmp_path / 'new' / 'bag')))
+
+
+def test_the_robot_is_not_let_down_for_want_of_a_record_or_a_picture():
+    assert {spec.name for spec in ALL if not spec.required} == {'recorder', 'operator', 'visualizer'}
+
+
 ALL = graph.nodes(Options('mocap', 'stand', record='/tmp/never-made', go=True))
 
 
