@@ -40,6 +40,67 @@ def test_hoi_round_trip(tmp_path):
     assert again.fps == clip.fps
 
 
+def released(frames=60, **changes):
+    """Return the arrays that the release's editor writes for a ball that is thrown, above a floor at z = 0.4."""
+    clip = standing(frames)
+    contact = np.zeros((frames, 4, 1), np.float32)
+    contact[20:41, 2:] = 1.0
+    up = [0.0, 0.0, 0.4]
+    arrays = {
+        'fps': np.array([50.0], np.float32),
+        'base_pos_w': (clip.root_pos + up).astype(np.float32),
+        'base_quat_w': clip.root_quat.astype(np.float32),
+        'joint_pos': to_interleaved(clip.joint_pos).astype(np.float32),
+        'object_pos_w': (clip.object_pos + up).astype(np.float32),
+        'object_quat_w': clip.object_quat.astype(np.float32),
+        'object_size': np.array([0.24], np.float32),
+        'object_type': np.array(['sphere']),
+        'object_contact_start_frame': np.array([20], np.int32),
+        'object_release_frame': np.array([40], np.int32),
+        'object_pre_contact_mode': np.array(['hold']),
+        'object_post_contact_mode': np.array(['parabolic']),
+        'contact_info': contact,
+    }
+    return {**arrays, **changes}
+
+
+def test_a_file_of_the_release_is_read_in_its_own_terms(tmp_path):
+    np.savez(tmp_path / 'ball.npz', **released())
+    clip = import_hoi(tmp_path / 'ball.npz')
+    assert clip.object_shape['shape'] == 'sphere'
+    assert clip.object_shape['size'] == pytest.approx([0.12])  # the file has the diameter
+    phases = [(p.kind, p.start, p.end, p.anchor) for p in clip.phases]
+    assert phases == [('rest', 0, 20, ''), ('contact', 20, 41, 'palms'), ('flight', 41, 60, '')]
+    assert clip.provenance['floor_shift'] == pytest.approx(-0.4, abs=0.02)
+    assert np.allclose(clip.object_pos - clip.root_pos, standing(60).object_pos - standing(60).root_pos, atol=1e-6)
+    np.savez(tmp_path / 'cube.npz', **released(object_type=np.array(['box']), object_size=np.array([0.3])))
+    assert import_hoi(tmp_path / 'cube.npz').object_shape['size'] == pytest.approx([0.3, 0.3, 0.3])
+    np.savez(tmp_path / 'marks.npz', **released(object_contact_start_frame=np.array([-1])))
+    assert import_hoi(tmp_path / 'marks.npz').phases == ()
+
+
+def test_a_clip_is_written_in_the_terms_of_the_release(tmp_path):
+    clip = standing(50)
+    clip.contact_bodies = ('right_wrist_yaw_link', 'right_ankle_roll_link')
+    export_hoi(clip, tmp_path / 'hoi.npz')
+    data = load_npz(tmp_path / 'hoi.npz')
+    assert data['object_size'].tolist() == [0.22]
+    assert data['object_type'].tolist() == ['sphere']
+    assert data['fps'].tolist() == [100.0]
+    assert data['contact_info'].shape == (50, 4, 1)
+    assert np.array_equal(data['contact_info'][:, 3, 0] > 0, clip.contact[:, 0])
+    assert not data['contact_info'][:, :3].any()
+    for size, written in (([0.3, 0.3, 0.3], [0.3]), ([0.3, 0.34, 0.3], [0.3, 0.34, 0.3])):
+        clip.object_shape = {'shape': 'box', 'size': size}
+        export_hoi(clip, tmp_path / 'hoi.npz')
+        assert load_npz(tmp_path / 'hoi.npz')['object_size'].tolist() == written
+        assert import_hoi(tmp_path / 'hoi.npz').object_shape['size'] == size
+    clip.object_shape = {'shape': 'cylinder', 'size': [0.1, 0.3]}
+    with pytest.raises(UserError, match='the clip has cylinder; a HOI file holds one of box, sphere'):
+        export_hoi(clip, tmp_path / 'none.npz')
+    assert not (tmp_path / 'none.npz').exists()
+
+
 @pytest.mark.parametrize(
     ('change', 'words'),
     [
@@ -47,7 +108,9 @@ def test_hoi_round_trip(tmp_path):
         ({'joint_pos': np.zeros((50, 27))}, 'joint_pos has shape (50, 27)'),
         ({'base_quat_w': np.zeros((50, 4))}, 'root_quat has length 0.000'),
         ({'fps': np.array('fast')}, 'fps has shape'),
-        ({'object_size': np.zeros(0)}, 'object_size has 0 numbers'),
+        ({'object_size': np.zeros(0)}, 'object_size has 0 entries'),
+        ({'object_size': np.array([-0.2])}, 'object_shape: size is [-0.1]'),
+        ({'object_size': np.array(['big'])}, 'object_size has 1 entries of <U3'),
     ],
 )
 def test_wrong_hoi_files_are_named(tmp_path, change, words):

@@ -11,19 +11,20 @@ import numpy as np
 from humanx_description.errors import UserError
 from humanx_description.robot import JOINT_NAMES
 from humanx_training import rotation
-from humanx_training.clip import InteractionClip, load_npz, save_npz
+from humanx_training.clip import InteractionClip, Phase, load_npz, save_npz
+from humanx_training.xgen.check import sole_points
 from humanx_training.xgen.interleave import from_interleaved, to_interleaved
 from humanx_training.xgen.recipe import Recipe
 from humanx_training.xgen.robot_motion import RobotMotion
 from humanx_training.xgen.stage import CONTACT_DISTANCE, Stage
 from humanx_training.xgen.surface import Surface
 
-# object_type of the HOI files; object_size holds the radius, the edge lengths, or radius and height.
-_HOI_TYPES = {'sphere': 1, 'box': 3, 'cylinder': 2}
-HOI_FIELDS = (
-    'fps', 'base_pos_w', 'base_quat_w', 'joint_pos', 'object_pos_w', 'object_quat_w', 'object_lin_vel_w',
-    'object_ang_vel_w', 'object_size', 'object_type', 'contact_info',
-)  # fmt: skip
+# A HOI file's `object_size` is one number: the edge of a cube, the diameter of a sphere.
+_HOI_TYPES = ('box', 'sphere')
+HOI_FIELDS = ('fps', 'base_pos_w', 'base_quat_w', 'joint_pos', 'object_pos_w', 'object_quat_w', 'object_size')
+# Columns of `contact_info` (T, 4, 1).
+_HOI_CONTACTS = ('left_ankle_roll_link', 'right_ankle_roll_link', 'left_wrist_yaw_link', 'right_wrist_yaw_link')
+_FLOOR_TOLERANCE = 0.015  # m: soles that are further off the floor have theirs elsewhere
 LABELLED = (
     'left_wrist_yaw_link', 'right_wrist_yaw_link', 'left_ankle_roll_link', 'right_ankle_roll_link', 'torso_link',
 )  # fmt: skip
@@ -32,47 +33,92 @@ LABELLED = (
 def import_hoi(path: Path) -> InteractionClip:
     """Read a HOI file: joints interleaved left and right, z up, quaternions w first.
 
-    ``contact_info`` of the release has no body names, so contact labels are made anew from the geometry. Raises
-    :class:`UserError` naming the field.
+    Contact labels are made anew from the geometry. The release's floor is where the soles are, not z = 0: the clip is
+    moved there (``floor_shift`` in the provenance). Raises :class:`UserError` naming the field.
     """
     data = load_npz(path)
-    _need(path, data, [n for n in HOI_FIELDS if n not in ('object_lin_vel_w', 'object_ang_vel_w', 'contact_info')])
+    _need(path, data, list(HOI_FIELDS))
     fps = _number(path, data, 'fps')
     frames = len(np.atleast_2d(data['base_pos_w']))
     joints = _array(path, data, 'joint_pos', (frames, 29))
-    kind = str(np.asarray(data['object_type']).ravel()[0]).lower()
-    size = np.asarray(data['object_size'], dtype=float).ravel()
-    if kind == 'ball':
-        kind = 'sphere'
-    if kind not in _HOI_TYPES:
-        raise UserError(f'{path}: object_type is {kind!r}; expected one of {", ".join(_HOI_TYPES)} or ball.')
-    if size.size < _HOI_TYPES[kind]:
-        raise UserError(f'{path}: object_size has {size.size} numbers; expected {_HOI_TYPES[kind]} for a {kind}.')
-    return _labelled(
-        path, fps, _array(path, data, 'base_pos_w', (frames, 3)), _array(path, data, 'base_quat_w', (frames, 4)),
-        from_interleaved(joints), 'ball' if kind == 'sphere' else 'object',
-        {'shape': kind, 'size': [float(s) for s in size[: _HOI_TYPES[kind]]]},
-        _array(path, data, 'object_pos_w', (frames, 3)), _array(path, data, 'object_quat_w', (frames, 4)),
+    kind, size = _hoi_shape(path, data)
+    root, root_quat = (_array(path, data, n, (frames, k)) for n, k in (('base_pos_w', 3), ('base_quat_w', 4)))
+    place, turn = (_array(path, data, n, (frames, k)) for n, k in (('object_pos_w', 3), ('object_quat_w', 4)))
+    clip = _labelled(
+        path, fps, root, root_quat, from_interleaved(joints), 'ball' if kind == 'sphere' else 'object',
+        {'shape': kind, 'size': size}, place, turn,
     )  # fmt: skip
+    clip.phases = _hoi_phases(path, data, frames)
+    lowest = sole_points(Stage(), clip.qpos()[:, :36])[0].min(axis=(1, 2))
+    floor = float(np.percentile(lowest, 10))
+    if abs(floor) > _FLOOR_TOLERANCE:
+        clip.root_pos = clip.root_pos - [0.0, 0.0, floor]
+        clip.object_pos = clip.object_pos - [0.0, 0.0, floor]
+        clip.provenance['floor_shift'] = -floor
+    return clip
+
+
+def _hoi_shape(path: Path, data: dict[str, np.ndarray]) -> tuple[str, list[float]]:
+    """Return shape and size as an :class:`ObjectSpec` counts it: radius, or three edges."""
+    kind = _word(data, 'object_type', 'box')
+    if kind not in _HOI_TYPES:
+        raise UserError(f'{path}: object_type is {kind!r}; expected one of {", ".join(_HOI_TYPES)}.')
+    size = np.asarray(data['object_size']).ravel()
+    if size.dtype.kind not in 'fiu' or size.size not in ((1,) if kind == 'sphere' else (1, 3)):
+        raise UserError(
+            f'{path}: object_size has {size.size} entries of {size.dtype}; expected one number, the edge of a box or '
+            'the diameter of a sphere.'
+        )
+    if kind == 'sphere':
+        return kind, [0.5 * float(size[0])]
+    return kind, [float(s) for s in (np.repeat(size, 3) if size.size == 1 else size)]
+
+
+def _hoi_phases(path: Path, data: dict[str, np.ndarray], frames: int) -> tuple[Phase, ...]:
+    """Return the phases that the release's editor notes: before, in and after its one contact between the palms."""
+    if 'object_contact_start_frame' not in data or 'object_release_frame' not in data:
+        return ()
+    start, last = (round(_number(path, data, f'object_{n}_frame')) for n in ('contact_start', 'release'))
+    if not 0 <= start <= last < frames:
+        return ()
+
+    def free(name: str) -> str:
+        return 'flight' if _word(data, f'object_{name}_contact_mode', 'hold') == 'parabolic' else 'rest'
+
+    parts = ((free('pre'), 0, start), ('contact', start, last + 1), (free('post'), last + 1, frames))
+    return tuple(Phase(k, a, b, 'palms' if k == 'contact' else '') for k, a, b in parts if b > a)
 
 
 def export_hoi(clip: InteractionClip, path: Path) -> None:
-    """Write a clip as a HOI file; raises :class:`UserError` for a mesh or no object, which the format lacks."""
+    """Write a clip as a HOI file; raises :class:`UserError` for an object that the format lacks.
+
+    A box that is no cube is written with three edges, of which the release's editor reads the first.
+    """
     if not clip.has_object or clip.object_shape['shape'] not in _HOI_TYPES:
         what = clip.object_shape.get('shape', 'no object')
         raise UserError(f'{path}: the clip has {what}; a HOI file holds one of {", ".join(_HOI_TYPES)}.')
+    size = np.array(clip.object_shape['size'], dtype=float)
+    if clip.object_shape['shape'] == 'sphere':
+        size = 2.0 * size
+    elif np.ptp(size) < 1e-6:
+        size = size[:1]
+    contact = np.zeros((clip.num_frames, len(_HOI_CONTACTS), 1), dtype=np.float32)
+    for column, body in enumerate(_HOI_CONTACTS):
+        if body in clip.contact_bodies:
+            contact[:, column, 0] = clip.contact[:, clip.contact_bodies.index(body)]
     save_npz(Path(path), {
-        'fps': np.array(clip.fps),
+        'fps': np.array([clip.fps]),
         'base_pos_w': clip.root_pos,
         'base_quat_w': clip.root_quat,
         'joint_pos': to_interleaved(clip.joint_pos),
+        'joint_vel': to_interleaved(clip.joint_vel),
         'object_pos_w': clip.object_pos,
         'object_quat_w': clip.object_quat,
         'object_lin_vel_w': clip.object_lin_vel,
         'object_ang_vel_w': rotation.rotate(clip.object_quat, clip.object_ang_vel_b),
-        'object_size': np.array(clip.object_shape['size'], dtype=float),
-        'object_type': np.array(clip.object_shape['shape']),
-        'contact_info': clip.contact.any(axis=1).astype(np.float32),
+        'object_size': size,
+        'object_type': np.array([clip.object_shape['shape']]),
+        'contact_info': contact,
     })  # fmt: skip
 
 
@@ -187,11 +233,10 @@ def _labelled(
             np.zeros((len(root_pos), len(LABELLED)), dtype=bool), LABELLED,
             provenance={'imported_from': Path(path).name},
         )  # fmt: skip
+        surface = Surface.of(clip.object_spec())
     except UserError as error:
         raise UserError(str(error).replace('clip:', f'{path}:', 1)) from None
-    clip.contact = Stage().contact_graph(
-        clip.qpos()[:, :36], Surface.of(clip.object_spec()), clip.object_pos, clip.object_quat, LABELLED
-    )
+    clip.contact = Stage().contact_graph(clip.qpos()[:, :36], surface, clip.object_pos, clip.object_quat, LABELLED)
     clip.provenance['contact_distance'] = CONTACT_DISTANCE
     return clip
 
@@ -222,6 +267,11 @@ def _number(path: Path, data: dict[str, np.ndarray], name: str) -> float:
     if value.size != 1 or value.dtype.kind not in 'fiu':
         raise UserError(f'{path}: {name} has shape {value.shape}; expected one number.')
     return float(value.ravel()[0])
+
+
+def _word(data: dict[str, np.ndarray], name: str, default: str) -> str:
+    values = np.asarray(data.get(name, default)).ravel()
+    return str(values[0]).lower() if values.size else default
 
 
 def _array(path: Path, data: dict[str, np.ndarray], name: str, shape: tuple[int, int]) -> np.ndarray:
