@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from humanx_description import robot
 from humanx_description.errors import UserError
@@ -56,6 +57,31 @@ def test_a_mesh_is_its_hull_and_bad_meshes_are_named(tmp_path):
     holed.export(tmp_path / 'holed.stl')
     with pytest.raises(UserError, match='holes'):
         load_mesh(ObjectSpec('o', 'mesh', (1.0,), mesh=tmp_path / 'holed.stl'))
+
+
+def test_a_textured_mesh_is_closed_where_its_texture_has_seams(tmp_path):
+    """SAM-3D's ``.glb``: the same corner of the mesh has a vertex for each patch of the texture."""
+    box = trimesh.creation.box(extents=(0.3, 0.2, 0.4))
+    box.unmerge_vertices()
+    uv = np.random.default_rng(0).uniform(size=(len(box.vertices), 2))
+    box.visual = trimesh.visual.TextureVisuals(uv=uv, image=Image.new('RGB', (8, 8), (180, 120, 60)))
+    path = tmp_path / 'box.glb'
+    box.export(path)
+    assert not trimesh.load(path, force='mesh').is_watertight
+    points = np.random.default_rng(1).uniform(-0.2, 0.2, (50, 3))
+    distance = Surface.of(ObjectSpec('o', 'mesh', (1.0,), mesh=path))(points)[0]
+    exact = Surface.of(SHAPES[1])(points)[0]
+    assert np.allclose(distance[exact < 0], exact[exact < 0], atol=1e-6)
+
+
+def test_a_cloud_of_points_is_no_mesh(tmp_path):
+    # SAM-3D's other output, Gaussian splats, is a .ply too: vertices with colours and no faces.
+    names = ('x', 'y', 'z', 'f_dc_0', 'f_dc_1', 'f_dc_2', 'opacity')
+    header = ['ply', 'format ascii 1.0', 'element vertex 4', *(f'property float {n}' for n in names), 'end_header']
+    rows = [' '.join(str(v) for v in row) for row in np.random.default_rng(0).normal(size=(4, len(names)))]
+    (tmp_path / 'splats.ply').write_text('\n'.join([*header, *rows]) + '\n')
+    with pytest.raises(UserError, match=r'splats\.ply: holds no faces; expected a triangle mesh'):
+        load_mesh(ObjectSpec('o', 'mesh', (1.0,), mesh=tmp_path / 'splats.ply'))
 
 
 def test_a_whole_motion_is_measured_as_its_frames_are(stage, tmp_path):

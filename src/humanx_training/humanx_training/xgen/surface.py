@@ -124,6 +124,8 @@ def load_mesh(spec: ObjectSpec) -> trimesh.Trimesh:
         raise UserError(f'{spec.mesh}: cannot be read as a mesh ({error}); expected STL, OBJ, PLY or GLB.') from None
     if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
         raise UserError(f'{spec.mesh}: holds no faces; expected a triangle mesh.')
+    # A textured mesh has a vertex twice where its texture has a seam: that is no hole.
+    mesh.merge_vertices(merge_tex=True, merge_norm=True)
     if not mesh.is_watertight:
         raise UserError(f'{spec.mesh}: has holes (an open edge); expected a closed triangle mesh.')
     extent = float(np.max(mesh.extents)) * spec.size[0]
