@@ -13,6 +13,7 @@ from launch_ros.actions import Node
 
 from humanx import graph
 from humanx.shared_memory import clean_up
+from humanx_description import discovery
 from humanx_description.errors import UserError
 
 _BOOL = ('true', 'false')
@@ -41,8 +42,7 @@ def bringup(mode: graph.Mode) -> LaunchDescription:
             ),
             # Nothing is heard beyond this machine unless somebody asks for it.
             SetEnvironmentVariable(
-                'ROS_AUTOMATIC_DISCOVERY_RANGE',
-                EnvironmentVariable('ROS_AUTOMATIC_DISCOVERY_RANGE', default_value='LOCALHOST'),
+                discovery.RANGE, EnvironmentVariable(discovery.RANGE, default_value=discovery.THIS_MACHINE)
             ),
             OpaqueFunction(function=_actions, args=[mode]),
         ]

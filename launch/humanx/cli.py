@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from humanx_description.discovery import stay_on_this_machine
 from humanx_description.errors import UserError
 
 # Each has a function ``register(subparsers)``. A command that is in the table costs the import of its part only; help
@@ -68,6 +69,7 @@ def _load(name: str):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 failed or "no", 2 wrong input."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    stay_on_this_machine()
     try:
         args = build_parser(argv[0] if argv else None).parse_args(argv)
         return int(args.run(args) or 0)

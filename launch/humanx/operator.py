@@ -15,6 +15,7 @@ from std_srvs.srv import Trigger
 
 from humanx.graph import NAMESPACE
 from humanx_description import interrupts
+from humanx_description.discovery import stay_on_this_machine
 from humanx_description.errors import UserError
 from humanx_msgs.msg import DriverStatus, PolicyStatus, SimTruth
 
@@ -156,6 +157,7 @@ def describe(status: DriverStatus | None) -> str:
 
 def main(args: list[str] | None = None) -> None:
     """Start the robot once, as ``humanx up --go`` asks: for simulated robots."""
+    stay_on_this_machine()
     rclpy.init(args=args)
     operator = None
     status = 1

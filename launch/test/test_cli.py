@@ -5,6 +5,7 @@ import pytest
 
 from humanx import cli
 from humanx_description.errors import UserError
+from humanx_policy.library import find_policy
 
 
 def run(*arguments: str, **options) -> subprocess.CompletedProcess:
@@ -22,6 +23,7 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess:
         (['up', 'nep', '--skill', 'stand', '--param', 'policy.bogus=1'], 'bogus'),
         (['up', 'nep', '--skill', 'stand', '--duration', '-1'], '-1'),
         (['up', 'walk', '--skill', 'stand'], 'walk'),
+        (['up', 'nep', '--skill', 'stand', '--no-sim', '--network-interface', 'nope0'], "'nope0' does not exist"),
     ],
 )
 def test_wrong_input_is_a_sentence_and_status_2(capsys, arguments, word):
@@ -33,6 +35,16 @@ def test_wrong_input_is_a_sentence_and_status_2(capsys, arguments, word):
     error = capsys.readouterr().err
     assert word in error
     assert error.count('humanx') <= 2, 'expected one sentence'
+
+
+def test_a_policy_file_that_is_cut_is_refused_before_anything_starts(capsys, monkeypatch, tmp_path):
+    cut = tmp_path / 'cut.onnx'
+    cut.write_bytes(find_policy('stand').read_bytes()[:3000])
+    monkeypatch.setattr('humanx.launcher.Launcher.run', lambda self: pytest.fail('something was started'))
+    assert cli.main(['up', 'nep', '--skill', str(cut)]) == 2
+    error = capsys.readouterr().err
+    assert f'{cut}: The file is no ONNX model' in error
+    assert len(error.splitlines()) == 1
 
 
 def test_the_status_reaches_the_shell():

@@ -10,6 +10,8 @@ import time
 import psutil
 import pytest
 
+from humanx_description import discovery
+
 pytestmark = pytest.mark.ros
 
 
@@ -108,6 +110,27 @@ def test_a_killed_node_ends_the_graph_with_status_1(up, module):
     assert graph.end() == 1
     assert any(line.endswith('was killed by SIGKILL') for line in graph.lines)
     assert any(line.endswith('is required: stopping everything') for line in graph.lines)
+
+
+def test_nothing_is_heard_beyond_this_machine_unless_asked(up, ros_env):
+    del ros_env[discovery.RANGE]
+    graph = up()
+    graph.wait_for(READY)
+    assert len(graph.children()) >= 5
+    assert {child.environ()[discovery.RANGE] for child in graph.children()} == {'LOCALHOST'}
+    graph.process.send_signal(signal.SIGINT)
+    assert graph.end() == 0
+
+
+def test_a_missing_model_of_the_robot_ends_the_graph_with_one_sentence(up, ros_env):
+    ros_env['HUMANX_G1_MJCF'] = '/nowhere/g1.xml'
+    graph = up()
+    time.sleep(0.5)
+    graph.children()
+    assert graph.end() == 2
+    said = [line for line in graph.lines if 'HUMANX_G1_MJCF names /nowhere/g1.xml' in line and 'expected' in line]
+    assert len(said) == 1, graph.lines
+    assert not any('Traceback' in line for line in graph.lines), graph.lines
 
 
 def test_a_value_out_of_range_ends_the_graph_with_the_nodes_sentence(up):

@@ -24,6 +24,7 @@ from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
 from humanx_description import interrupts
+from humanx_description.discovery import stay_on_this_machine
 from humanx_description.errors import UserError
 from humanx_description.ros.parameters import Param, declare
 from humanx_description.ros.polling import PolledSubscription
@@ -182,6 +183,7 @@ def _first_session(skill: str, seed: int, policy_file: str) -> Session:
 
 def main() -> int:
     """Record until interrupted; returns 2 for bad parameters, 1 if writing failed."""
+    stay_on_this_machine()
     try:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # rclpy names no common base for what a bad YAML file or argument raises

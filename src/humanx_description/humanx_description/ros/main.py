@@ -11,6 +11,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 from humanx_description import interrupts
+from humanx_description.discovery import stay_on_this_machine
 from humanx_description.errors import UserError
 
 
@@ -21,6 +22,7 @@ def run_node(factory: Callable[[], Node], argv: Sequence[str] | None = None) -> 
     (:class:`UserError`); 1 where it cannot go on. A node may have ``close()``, called before it is
     destroyed, and ``failure``, a sentence that makes the status 1.
     """
+    stay_on_this_machine()
     try:
         rclpy.init(args=list(argv) if argv is not None else None)
     except Exception as error:  # rclpy names no common base for what a bad YAML file or argument raises

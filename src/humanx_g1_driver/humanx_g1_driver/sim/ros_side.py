@@ -21,6 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from humanx_description.discovery import stay_on_this_machine
 from humanx_description.errors import UserError
 from humanx_description.scheduling import raise_threads
 from humanx_g1_driver.sim.channel import Channel, ChannelClosed
@@ -206,6 +207,7 @@ class SimG1(Node):
 def main() -> int:
     """``ros_side FD ROS-ARGUMENTS``: run until the physics hangs up; returns 2 for bad parameters."""
     channel = Channel.from_fd(int(sys.argv[1]))
+    stay_on_this_machine()
     try:
         rclpy.init(args=[sys.argv[0], *sys.argv[2:]], signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # rclpy names no common base for what a bad YAML file or argument raises
