@@ -280,6 +280,24 @@ def test_every_loss_is_flagged_with_its_reason_and_ends(fake, bridge, fault, los
         )
 
 
+@pytest.mark.parametrize('frames', [1, 2, 10, 50])
+def test_a_body_is_lost_for_as_long_as_frames_lack_it(fake, bridge, frames):
+    bridge(BODIES)
+    fake.wait_for('ball', True)
+    wait(lambda: len(fake.heard) > 30, 'objects')
+    lost = range(fake.number + 20, fake.number + 20 + frames)
+    fake.change = lambda message: without_ball(message) if message.frame_number in lost else message
+    wait(lambda: fake.heard[-1][1].source_frame >= lost.stop + 10, 'frames after the loss')
+    fake.wait_for('ball', True)
+    balls = [message.objects[1] for _, message in list(fake.heard) if message.source_frame in lost]
+    assert len(balls) >= frames // 2  # of 120 frames a second 100 are seen
+    assert {(ball.tracked, ball.loss) for ball in balls} <= {(False, STATE.LOSS_MISSING)}
+    assert all(ball.pose == balls[0].pose for ball in balls)
+    counts = [ball.occlusion_frames for ball in balls]
+    assert counts == sorted(set(counts))
+    assert all(count > 0 for count in counts)
+
+
 def test_after_a_pause_old_frames_are_not_believed(fake, bridge):
     process = bridge(BODIES)
     fake.wait_for('ball', True)

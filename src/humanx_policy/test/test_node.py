@@ -5,6 +5,7 @@ Each test has a node process of its own in the ROS domain 90 of this machine onl
 
 # ruff: noqa: E402 (what may be missing is skipped before it is imported)
 
+import json
 import math
 import os
 import signal
@@ -412,6 +413,52 @@ def test_second_publisher_is_named_and_silences(fake, node):
     assert 'publishes joint_targets already' in stderr
     wait(lambda: fake.state() == IDLE and fake.targets, 'recovery once the rogue is silent')
     other.destroy_node()
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def of_another_robot(content: bytes) -> bytes:
+    return with_metadata(content, joint_names=json.dumps(robot.JOINT_NAMES[:23]))
+
+
+def without_gains(content: bytes) -> bytes:
+    return with_metadata(content, kp=None)
+
+
+def with_metadata(content: bytes, **change: str | None) -> bytes:
+    import onnx
+
+    model = onnx.load_from_string(content)
+    strings = {prop.key: prop.value for prop in model.metadata_props} | change
+    onnx.helper.set_model_props(model, {key: value for key, value in strings.items() if value is not None})
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ('damage', 'said'),
+    [(cut, 'is it cut?'), (of_another_robot, '23 names'), (without_gains, "Metadata key 'kp' is missing")],
+    ids=lambda value: getattr(value, '__name__', ''),
+)
+def test_bad_policy_files_are_refused_at_the_start_and_later(fake, node, tmp_path, damage, said):
+    path = tmp_path / 'bad.onnx'
+    path.write_bytes(damage(library.find_policy('stand').read_bytes()))
+    process = node(f'skill:={path}')
+    _, stderr = process.communicate(timeout=90)
+    assert process.returncode == 2
+    assert f'{path}: ' in stderr
+    assert said in stderr
+    assert 'Traceback' not in stderr
+    # A running node keeps the policy that it has.
+    node('skill:=stand')
+    wait(lambda: fake.state() == IDLE and fake.targets, 'targets')
+    answer = fake.set_skill(str(path))
+    assert not answer.success
+    assert said in answer.message
+    assert answer.model_sha256 == fake.status[-1].model_sha256
+    count = len(fake.targets)
+    wait(lambda: len(fake.targets) > count + 20, 'targets of the policy that stayed')
 
 
 @pytest.mark.parametrize(
