@@ -18,9 +18,11 @@ from humanx_training.xmimic.batch_policy import OnnxPolicy
 from humanx_training.xmimic.clip_set import make_clip_set
 from humanx_training.xmimic.config import EnvConfig, InitConfig, RandomisationConfig, TerminationConfig
 from humanx_training.xmimic.env import HumanXEnv
+from humanx_training.xmimic.mpc import feasible as feasible_module
 from humanx_training.xmimic.mpc import track_student, tracking
+from humanx_training.xmimic.mpc.feasible import make_feasible
 from humanx_training.xmimic.mpc.inverse import BodySolver
-from humanx_training.xmimic.mpc.lqr import Feedback
+from humanx_training.xmimic.mpc.lqr import Feedback, LqrWeights
 from humanx_training.xmimic.mpc.on_the_spot import OnTheSpot, on_the_spot
 from humanx_training.xmimic.mpc.track_student import evaluation
 
@@ -88,6 +90,18 @@ def test_feasible_motion_really_leads_from_frame_to_frame(solved, planted):
     assert feasible.history[-1]['joint'] < 0.01
     clip = tracking.feasible_clip(planted, feasible)
     assert clip.num_frames == len(reference.qpos)
+
+
+def test_every_pass_that_counts_is_nearer_to_the_reference(planted, monkeypatch):
+    reference = tracking.clip_reference(scene(), planted)
+    whole = make_feasible(scene(), reference, LqrWeights(), passes=4, good=0.0)
+    joints = [entry['joint'] for entry in whole.history]
+    assert whole.deviation['joint'] == min(joints)
+    better = joints if joints[-1] == min(joints) else joints[:-1]  # the last pass may be the one that was given up
+    assert better == sorted(better, reverse=True)
+    # Where the linear model promises too much, half of the step is taken: ten whole steps at once lead nowhere.
+    monkeypatch.setattr(feasible_module, '_STEP_SHARES', (10.0, 1.0))
+    assert make_feasible(scene(), reference, LqrWeights(), passes=1, good=0.0).complete
 
 
 def test_a_motion_that_nothing_carries_is_refused(planted):

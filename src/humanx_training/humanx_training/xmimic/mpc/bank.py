@@ -26,7 +26,10 @@ _LOG = logging.getLogger(__name__)
 FORMAT = 1
 # Following the reference closely, against feeling it softly afterwards.
 SHAPE_WEIGHTS = LqrWeights(action=0.5, rate=0.0, joint=0.15, joint_vel=3.0)
-TRACK_WEIGHTS = LqrWeights()
+# Stiffer than the default, and quick to stop the pelvis: links heavier or lighter than the model's push the robot over
+# while it comes back onto both feet (upright after 93 instead of 89 of 100 randomised kicks).
+TRACK_WEIGHTS = LqrWeights(action=1.0, rate=2.0, root_vel=0.25)
+GOOD = 0.001  # rad, mean joint deviation from the reference: nearer, and neighbours agree
 DESIGN_DELAY = 2  # physics steps (10 ms) between a command and its effect, for which the feedback is designed
 
 
@@ -58,9 +61,9 @@ def build_entry(
     The search starts from the reference, and where that fails from the motion of a ``neighbour``.
     """
     reference = kick_reference(BodySolver(model), clip, style, ball_y)
-    motion = make_feasible(model, reference, SHAPE_WEIGHTS, passes=3)
+    motion = make_feasible(model, reference, SHAPE_WEIGHTS, passes=10, good=GOOD)
     if not motion.complete and neighbour is not None:
-        motion = make_feasible(model, reference, SHAPE_WEIGHTS, passes=6, start=neighbour)
+        motion = make_feasible(model, reference, SHAPE_WEIGHTS, passes=10, start=neighbour, good=GOOD)
     # A command works one control step later, so the feed-forward is one step ahead.
     command = np.concatenate([motion.target[1:], motion.target[-1:]])
     local = linearise(model, motion.qpos, motion.qvel, motion.target)

@@ -7,6 +7,7 @@ that neighbouring references give neighbouring motions, which sampling does not.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import mujoco
@@ -18,6 +19,7 @@ from humanx_training.xmimic.mpc.reference import Reference
 
 _FALLEN = 0.25  # m, pelvis below the motion's
 _STRAYED = np.array([0.1, 0.1, 0.1, 0.3, 0.3, 0.3])  # m, rad: root error that ends the usable part of a rollout
+_STEP_SHARES = (1.0, 0.5, 0.25)  # of a Gauss-Newton step, tried in this order
 _PENETRATION = 0.0007  # m the soles sink into the floor under the robot's weight
 
 
@@ -62,6 +64,42 @@ def rollout(
     return np.array(positions), np.array(velocities), np.array(targets)
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """A rollout under ``law`` and how it compares with what is wanted: frames ``survived`` and ``usable``, worst root
+    (m) and mean joint deviation (rad)."""
+
+    law: Feedback
+    qpos: np.ndarray
+    qvel: np.ndarray
+    target: np.ndarray
+    survived: int
+    usable: int
+    complete: bool
+    root: float
+    joint: float
+
+    def better_than(self, other: _Attempt) -> bool:
+        return (self.complete, self.usable, -self.joint) > (other.complete, other.usable, -other.joint)
+
+
+def _try(
+    model: mujoco.MjModel, law: Feedback, wanted: tuple[np.ndarray, np.ndarray, np.ndarray], hold: int
+) -> _Attempt:
+    wanted_qpos, wanted_qvel, _ = wanted
+    qpos, qvel, target = rollout(model, law, law.qpos[0], law.qvel[0], extra=hold)
+    usable = min(len(qpos), len(wanted_qpos))
+    error = np.abs(state_error(qpos[:usable], qvel[:usable], wanted_qpos[:usable], wanted_qvel[:usable]))
+    strayed = np.flatnonzero((error[:, :6] > _STRAYED).any(1))
+    complete = len(qpos) == len(wanted_qpos) + hold and not strayed.size
+    if strayed.size:
+        usable = int(strayed[0])
+    elif not complete:
+        usable = max(usable - 40, 0)
+    root, joint = float(error[:, :3].max()), float(error[:, 6:35].mean())
+    return _Attempt(law, qpos, qvel, target, len(qpos), usable, complete, root, joint)
+
+
 def make_feasible(
     model: mujoco.MjModel, reference: Reference, weights: LqrWeights, passes: int = 6, hold: int = 200,
     start: Feasible | None = None, good: float = 0.0025,
@@ -81,26 +119,25 @@ def make_feasible(
     best: Feasible | None = None
     for _ in range(passes):
         law = feedback(linearise(model, qpos, qvel, target), qpos, qvel, target, weights, wanted=wanted)
-        run_qpos, run_qvel, run_target = rollout(model, law, qpos[0], qvel[0], extra=hold)
-        usable = min(len(run_qpos), len(wanted_qpos))
-        error = np.abs(state_error(run_qpos[:usable], run_qvel[:usable], wanted_qpos[:usable], wanted_qvel[:usable]))
-        strayed = np.flatnonzero((error[:, :6] > _STRAYED).any(1))
-        complete = len(run_qpos) == len(wanted_qpos) + hold and not strayed.size
-        history.append(
-            {'survived': len(run_qpos), 'root': float(error[:, :3].max()), 'joint': float(error[:, 6:35].mean())}
-        )
-        if strayed.size:
-            usable = int(strayed[0])
-        elif not complete:
-            usable = max(usable - 40, 0)
-        qpos, qvel, target = wanted_qpos.copy(), wanted_qvel.copy(), law.target.copy()
-        qpos[:usable], qvel[:usable] = run_qpos[:usable], run_qvel[:usable]
-        moved = min(usable, len(run_target))
-        target[:moved] = run_target[:moved]
-        if complete and (best is None or history[-1]['joint'] < best.deviation['joint']):
-            best = Feasible(qpos, qvel, target, True, history, history[-1])
-            if history[-1]['joint'] < good:
+        found: _Attempt | None = None
+        # Contacts bend the linear model: where the whole step makes it worse, a part of it may not.
+        for share in _STEP_SHARES:
+            attempt = _try(model, dataclasses.replace(law, target=target + share * (law.target - target)), wanted, hold)
+            if found is None or attempt.better_than(found):
+                found = attempt
+            if attempt.complete and (best is None or attempt.joint < best.deviation['joint']):
                 break
-        elif best is not None:
+        assert found is not None
+        history.append({'survived': found.survived, 'root': found.root, 'joint': found.joint})
+        if best is not None and not (found.complete and found.joint < best.deviation['joint']):
             break  # it gets no better
+        usable = found.usable
+        qpos, qvel, target = wanted_qpos.copy(), wanted_qvel.copy(), found.law.target.copy()
+        qpos[:usable], qvel[:usable] = found.qpos[:usable], found.qvel[:usable]
+        moved = min(usable, len(found.target))
+        target[:moved] = found.target[:moved]
+        if found.complete:
+            best = Feasible(qpos, qvel, target, True, history, history[-1])
+            if found.joint < good:
+                break
     return best or Feasible(qpos, qvel, target, False, history, history[-1])
