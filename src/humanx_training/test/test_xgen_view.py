@@ -5,19 +5,21 @@ import re
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from humanx_description.errors import UserError
-from humanx_description.skills import load_skill
+from humanx_description.skills import load_skill, skill_path
 from humanx_training.clip import InteractionClip
 from humanx_training.xgen.plan import nominal
 from humanx_training.xgen.run import job_of, make, run
 from humanx_training.xgen.stage import Stage
 from humanx_training.xgen.view.editor import Editor
-from humanx_training.xgen.view.server import CAMERA_FOV, first_frame, first_view
+from humanx_training.xgen.view.server import CAMERA_FOV, View, first_frame, first_view
 
 sys.path.insert(0, str(Path(__file__).parent))
 from browser import Browser, chromium
@@ -68,6 +70,41 @@ def test_an_impossible_edit_leaves_the_clip(clip_file):
         editor.move_boundary(7, start=0.1)
     with pytest.raises(UserError, match='after start'):
         editor.move_boundary(0, start=2.0, end=1.0)
+
+
+def waited(clip, before, after):
+    """Return a clip with its first frame held ``before`` frames longer and its last one ``after`` frames."""
+    arrays = {
+        name: np.pad(value, ((before, after), (0, 0)), mode='edge')
+        for name in ('root_pos', 'root_quat', 'joint_pos', 'object_pos', 'object_quat', 'contact')
+        for value in (getattr(clip, name),)
+    }
+    first, *others, last = (replace(p, start=p.start + before, end=p.end + before) for p in clip.phases)
+    phases = (replace(first, start=0), *others, replace(last, end=last.end + after))
+    return replace(clip, phases=phases, **arrays)
+
+
+def test_a_boundary_is_marked_at_the_frame_that_is_shown(clip_file, tmp_path):
+    source = yaml.safe_load(skill_path('football').read_text())
+    source['xgen']['contacts'][0].update(start=0.2, end=1.8)
+    path = tmp_path / 'football.yaml'
+    path.write_text(yaml.safe_dump(source))
+    editor = Editor(waited(InteractionClip.load(clip_file), 130, 40), clip_file, str(path))
+    clip, motion = editor.clip, editor.job.motion
+    strike = next(p.start for p in clip.phases if p.kind == 'contact')
+    time = editor.source_time(strike)
+    frame = motion.clip_start + round(time * motion.fps)
+    assert np.allclose(clip.joint_pos[strike - 20 : strike + 20, :12], motion.joint_pos[frame - 20 : frame + 20, :12])
+    view = View(editor, '127.0.0.1', free_port())
+    try:
+        view.timeline.value = strike + 10
+        view._mark(view.bounds[0, 'end'])
+        view.timeline.value = strike - 10
+        view._mark(view.bounds[0, 'start'])
+    finally:
+        view.server.stop()
+    contact = editor.recipe.contacts[0]
+    assert (contact.start, contact.end) == pytest.approx((time - 0.1, time + 0.1), abs=2e-3)
 
 
 WINDOW = (900, 640)

@@ -61,6 +61,15 @@ class Editor:
     def _change(self, **fields: Any) -> None:
         self._job = replace(self.job, recipe=replace(self.recipe, **fields))
 
+    def source_time(self, frame: int) -> float:
+        """Return the time (s) in the source motion, as contacts count it, that the clip shows in ``frame``."""
+        motion = self.job.motion
+        # The clip may have a walk or a wait before the motion and a wait behind it; its legs are the motion's own.
+        legs, shown = motion.joint_pos[:, :12], self.clip.joint_pos[:, :12]
+        room = max(len(shown) - len(legs), 0)
+        apart = [np.abs(shown[lead : lead + len(legs)] - legs[: len(shown)]).max() for lead in range(room + 1)]
+        return (frame - int(np.argmin(apart)) - motion.clip_start) / motion.fps
+
     def move_boundary(self, contact: int, start: float | None = None, end: float | None = None) -> None:
         """Move a contact's begin or end (s of the source motion); raises :class:`UserError` when it is no interval."""
         contacts = list(self.recipe.contacts)

@@ -43,6 +43,7 @@ class View:
         self._drawing: RobotDrawing | None = None
         self._ghost: RobotDrawing | None = None
         self._drawn: InteractionClip | None = None
+        self.bounds: dict[tuple[int, str], viser.GuiInputHandle[float]] = {}
         camera = self.server.initial_camera
         camera.position, camera.look_at = first_view(editor.clip)
         camera.fov = CAMERA_FOV
@@ -72,12 +73,10 @@ class View:
         with gui.add_folder('contacts'):
             for number, contact in enumerate(self.editor.recipe.contacts):
                 start = gui.add_number(f'{number} start, s', round(contact.start, 3), step=0.01)
-                self._on_bound(start, number, 'start')
+                self._add_bound(gui, start, number, 'start')
                 if contact.end is not None:
                     end = gui.add_number(f'{number} end, s', round(contact.end, 3), step=0.01)
-                    self._on_bound(end, number, 'end')
-                here = gui.add_button(f'{number}: start at this frame')
-                self._on_mark(here, number, start)
+                    self._add_bound(gui, end, number, 'end')
         with gui.add_folder('object'):
             velocity = self.editor.release_velocity()
             if velocity is not None:
@@ -99,11 +98,11 @@ class View:
         make = gui.add_button('Synthesise again')
         make.on_click(lambda _: self._guard(self._make))
 
-    def _on_bound(self, handle: viser.GuiInputHandle[float], number: int, which: str) -> None:
+    def _add_bound(self, gui: viser.GuiApi, handle: viser.GuiInputHandle[float], number: int, which: str) -> None:
         handle.on_update(lambda _: self._guard(self._bound, number, which, handle.value))
-
-    def _on_mark(self, button: viser.GuiButtonHandle, number: int, start: viser.GuiInputHandle[float]) -> None:
-        button.on_click(lambda _: self._guard(self._mark, number, start))
+        here = gui.add_button(f'{number}: {which} at this frame')
+        here.on_click(lambda _: self._guard(self._mark, handle))
+        self.bounds[number, which] = handle
 
     # Actions -------------------------------------------------------------------------------------
     def _guard(self, action, *args) -> None:
@@ -120,10 +119,8 @@ class View:
         self.editor.move_boundary(number, **{which: float(value)})
         self.message.content = f'Contact {number} {which} moved to {value:.2f} s; synthesise again to see it.'
 
-    def _mark(self, number: int, handle: viser.GuiInputHandle[float]) -> None:
-        job = self.editor.job
-        lead = self.editor.clip.num_frames - job.motion.num_frames
-        _assign(handle, round((self.timeline.value - max(lead, 0) - job.motion.clip_start) / job.motion.fps, 3))
+    def _mark(self, handle: viser.GuiInputHandle[float]) -> None:
+        _assign(handle, round(self.editor.source_time(int(self.timeline.value)), 3))
 
     def _dragged(self, event: viser.TransformControlsEvent, action) -> None:
         # While a handle is dragged nothing else may move it: the timeline would.
