@@ -140,7 +140,8 @@ def to_mp4(clip: InteractionClip, path: Path, tools: tuple[ObjectSpec, ...] = ()
             partial, fps=clip.fps / step, codec='libx264', quality=7, macro_block_size=2
         ) as writer:
             for t, picture in zip(index, frames(clip, index, tools, width, height)):
-                writer.append_data(captioned(clip, int(t), picture))  # type: ignore[attr-defined]  # imageio names a base class
+                # imageio's stub names a base class of what it returns.
+                writer.append_data(captioned(clip, int(t), picture))  # type: ignore[attr-defined]
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -55,4 +55,5 @@ def write_grid(
                 renderer.update_scene(data, camera, options)
                 r, c = divmod(index, columns)
                 grid[r * height : (r + 1) * height, c * width : (c + 1) * width] = renderer.render()
-            writer.append_data(grid)  # type: ignore[attr-defined]  # imageio's stub names a base class
+            # imageio's stub names a base class of what it returns.
+            writer.append_data(grid)  # type: ignore[attr-defined]
