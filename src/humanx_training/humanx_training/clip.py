@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,9 +59,7 @@ class InteractionClip:
     root_quat: np.ndarray  # (T, 4) w first
     joint_pos: np.ndarray  # (T, 29) rad, motor order
     object_name: str  # '' when there is no object
-    object_shape: dict[
-        str, Any
-    ]  # {'kind': 'sphere', 'radius': m, 'mass': kg, ...}; see humanx_description.scene
+    object_shape: dict[str, Any]  # {'shape': 'sphere', 'size': [m], 'mass': kg, ...}: an ObjectSpec without its place
     object_pos: np.ndarray  # (T, 3) m
     object_quat: np.ndarray  # (T, 4) w first
     contact: np.ndarray  # (T, B) bool: does the body touch the object
@@ -350,20 +347,23 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise UserError(f'{path}: does not exist or is not a file; expected an .npz file.')
     out: dict[str, np.ndarray] = {}
     try:
-        with np.load(path, allow_pickle=False) as data:
-            if not isinstance(data, np.lib.npyio.NpzFile):
-                raise UserError(
-                    f'{path}: holds a single array; expected an .npz file with named arrays.'
-                )
+        data = np.load(path, allow_pickle=False)
+        if not isinstance(data, np.lib.npyio.NpzFile):
+            raise UserError(f'{path}: holds a single array; expected an .npz file with named arrays.')
+        with data:
             for name in data.files:
                 try:
                     out[name] = data[name]
-                except ValueError:
+                except ValueError as error:
+                    if 'pickle' not in str(error).lower():
+                        raise
                     raise UserError(
                         f'{path}: field {name!r} is pickled (an object array), which is never loaded; '
                         'expected plain arrays.'
                     ) from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError):
+    except UserError:
+        raise
+    except Exception:  # a damaged file may make zipfile, zlib or the parser of NumPy's headers raise anything
         raise UserError(
             f'{path}: is not a readable .npz file; expected named arrays without pickles.'
         ) from None

@@ -86,10 +86,9 @@ def run_render(args: argparse.Namespace) -> int:
 
 
 def run_view(args: argparse.Namespace) -> int:
-    from humanx_training.clip import InteractionClip
     from humanx_training.xgen.view import serve
 
-    clip = InteractionClip.load(args.clip)
+    clip = load_any(args.clip)
     serve(clip, args.clip, skill=args.skill or clip.provenance.get('skill'), host=args.host, port=args.port)
     return 0
 

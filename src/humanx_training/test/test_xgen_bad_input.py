@@ -1,6 +1,7 @@
 """Everything that may be wrong with an input, through the command: one sentence with file, field and expectation on
 standard error, status 2, and what was written earlier stays as it was."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import yaml
 
 from humanx.cli import main
 from humanx_description.skills import skill_path
+from humanx_training.xgen.extract.detect import extract
 from humanx_training.xgen.human_motion import load_human_motion
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -48,6 +50,30 @@ def evil_torch(path):
     return path
 
 
+def single_array(path):
+    with open(path, 'wb') as file:
+        np.save(file, np.zeros((30, 72)))
+    return path
+
+
+def cut_off(path):
+    return text(path, smpl(path).read_bytes()[:-300])
+
+
+def damaged(path):
+    np.savez_compressed(path, poses=np.random.default_rng(0).normal(size=(30, 72)))
+    content = bytearray(path.read_bytes())
+    content[200:400] = bytes(200)
+    return text(path, bytes(content))
+
+
+def ballplay_in_centimetres(path):
+    tensor = torch.zeros(4, 337)
+    tensor[:, 165:324] = 100 * torch.randn(159, generator=torch.Generator().manual_seed(0))
+    torch.save(tensor, path)
+    return path
+
+
 def text(path, content=b'this is neither a video nor a motion'):
     path.write_bytes(content)
     return path
@@ -76,24 +102,33 @@ INPUTS = {
                                   ['a leg measures', 'expected']),
     'millimetres': ('a.npz', lambda p: smpl(p, trans=np.tile([0, 0, 1100.0], (30, 1))), [],
                     ["'trans' reaches 1100", 'expected metres']),
+    'a single array': ('a.npz', single_array, [], ['holds a single array', 'expected']),
+    'a file that was cut off': ('a.npz', cut_off, [], ['is not a readable .npz', 'expected']),
+    'a damaged file': ('a.npz', damaged, [], ['is not a readable .npz', 'expected']),
+    'a frame rate in words': ('a.npz', lambda p: smpl(p, mocap_framerate='fast'), [],
+                              ["'mocap_framerate' holds <U4", 'expected numbers']),
+    'a frame rate of zero': ('a.npz', smpl, ['--fps', '0'], ['--fps is 0', 'expected 5 to 500']),
+    'a pt in centimetres': ('a.pt', ballplay_in_centimetres, [], ['a leg measures', 'expected 0.3 to 2 m']),
     'an unknown ending': ('a.xyz', text, [], ["ending '.xyz'", 'expected']),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize('case', INPUTS)
-@pytest.mark.parametrize('action', ['extract', 'retarget'])
+@pytest.mark.parametrize('action', ['extract', 'retarget', 'propose'])
 def test_a_bad_motion(tmp_path, capfd, case, action):
     name, make, more, said = INPUTS[case]
+    if action == 'propose' and more:
+        pytest.skip('propose has no such option')
     source = make(tmp_path / name)
-    out = tmp_path / 'out.npz'
+    out = tmp_path / ('out.png' if action == 'propose' else 'out.npz')
     out.write_bytes(b'an earlier output')
-    assert main(['xgen', action, str(source), '-o', str(out), *more]) == 2
+    assert main(['xgen', action, str(source), '--plot' if action == 'propose' else '-o', str(out), *more]) == 2
     error = capfd.readouterr().err.strip().splitlines()
     assert len(error) == 1, error
     for words in (name, *said):
         assert words in error[0]
     assert out.read_bytes() == b'an earlier output'
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted({name, 'out.npz'})
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted({name, out.name})
 
 
 def test_a_bvh_in_centimetres_is_read_as_such(tmp_path, capsys):
@@ -110,6 +145,25 @@ def test_two_people_are_said(person, tmp_path, capsys):
     person.save(tmp_path / 'two.npz')
     assert main(['xgen', 'extract', str(tmp_path / 'two.npz'), '-o', str(tmp_path / 'out.npz')]) == 0
     assert 'two people are in the picture; the larger one is followed' in capsys.readouterr().out
+
+
+def test_two_people_are_said_by_the_commands_that_read_a_video_on_the_way(data, tmp_path, capsys):
+    motion = extract(data / 'smpl' / 'kick_level1.npz')
+    motion.provenance['notes'] = ['two people are in the picture; the larger one is followed']
+    motion.save(tmp_path / 'two.npz')
+    skill = yaml.safe_load(skill_path('football').read_text())
+    skill['xgen']['sources'][0]['file'] = str(tmp_path / 'two.npz')
+    (tmp_path / 'football.yaml').write_text(yaml.safe_dump(skill))
+    said = 'two.npz: two people are in the picture; the larger one is followed'
+    out = tmp_path / 'set'
+    command = ['xgen', 'run', str(tmp_path / 'football.yaml'), '--out', str(out), '--clips', '1', '--quiet']
+    assert main(command) == 0
+    assert said in capsys.readouterr().out
+    assert json.loads((out / 'manifest.json').read_text())['notes'] == [said]
+    assert main(['xgen', 'propose', str(tmp_path / 'two.npz')]) == 0
+    printed = capsys.readouterr().out
+    assert f'# {said}' in printed
+    assert yaml.safe_load(printed)['contacts']
 
 
 def open_box(path):
@@ -133,10 +187,21 @@ def of_contact(**fields):
     return lambda skill, folder: skill['xgen']['contacts'][0].update(fields)
 
 
+def of_source(make):
+    def edit(skill, folder):
+        skill['xgen']['sources'][0]['file'] = str(make(folder / 'a.npz'))
+
+    return edit
+
+
 SKILLS = {
     'a contact outside the clip': (of_contact(start=90.0, end=91.0), ['xgen: contacts[0]', 'expected it inside']),
     'a contact that ends before it begins': (of_contact(start=2.0, end=1.0),
                                              ['xgen: contacts', 'end is 1.0', 'expected']),
+    'a source that is no motion': (of_source(single_array), ['holds a single array', 'expected']),
+    'a source that was cut off': (of_source(cut_off), ['is not a readable .npz', 'expected']),
+    'a source with NaN': (of_source(lambda p: smpl(p, **with_nan(poses=7))), ["'poses' is not finite in frame 7"]),
+    'a clip of no frames': (lambda skill, folder: skill['xgen'].update(fps=0), ['xgen', 'fps is 0', 'expected 20']),
     'an absent anchor': (of_contact(anchor='tail'), ["anchor is 'tail'", 'expected palms']),
     'an absent body': (of_contact(bodies=['tail']), ["body 'tail' does not exist", 'expected a body']),
     'a mesh with holes': (mesh(open_box), ['box.ply', 'has holes', 'expected a closed']),
@@ -158,10 +223,17 @@ def test_a_bad_skill_file(data, tmp_path, capfd, case):
     assert main(['xgen', 'run', str(path), '--out', str(out), '--clips', '1', '--overwrite', '--quiet']) == 2
     error = capfd.readouterr().err.strip().splitlines()
     assert len(error) == 1, error
-    for words in ('football.yaml', *said):
+    for words in ('a.npz' if case.startswith('a source') else 'football.yaml', *said):
         assert words in error[0]
     assert (out / 'clip_000.npz').read_bytes() == b'an earlier clip'
     assert not [p for p in tmp_path.iterdir() if 'partial' in p.name]
+
+
+@pytest.mark.parametrize(('option', 'value'), [('--clips', '0'), ('--workers', '-1'), ('--seed', '-1')])
+def test_bad_numbers_of_a_run(tmp_path, capfd, option, value):
+    assert main(['xgen', 'run', 'football', '--out', str(tmp_path / 'set'), option, value]) == 2
+    assert f'{option} is {value}; expected' in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bad_clip(tmp_path, capfd):

@@ -11,7 +11,7 @@ import torch
 from humanx_description.errors import UserError
 from humanx_training.xgen import rotations as rot
 from humanx_training.xgen.extract.detect import ExtractOptions, extract
-from humanx_training.xgen.extract.smpl_skeleton import SMPL_REST
+from humanx_training.xgen.extract.smpl_skeleton import SMPL_REST, SMPLX_REST
 from humanx_training.xgen.human_motion import JOINT, PARENTS
 
 UPRIGHT = np.array([np.pi / 2, 0.0, 0.0])  # SMPL's root rotation of a person who stands in a z-up world
@@ -87,6 +87,11 @@ def test_smplx_layouts_agree(tmp_path):
         ({'trans': np.full((10, 3), 1200.0)}, 'expected metres'),
         ({'mocap_framerate': None}, "'mocap_framerate' is missing"),
         ({'mocap_framerate': np.array(0)}, "'mocap_framerate' is 0"),
+        ({'mocap_framerate': np.array('fast')}, "'mocap_framerate' holds"),
+        ({'mocap_framerate': np.zeros(0)}, "'mocap_framerate' has shape"),
+        ({'poses': np.full((10, 72), 'x')}, "'poses' holds"),
+        ({'betas': np.array(['tall'])}, "'betas' holds"),
+        ({'poses': None, 'root_orient': np.zeros(3), 'pose_body': np.zeros((10, 63))}, "'root_orient' and 'pose_body'"),
         ({'poses': np.array([{}], dtype=object)}, 'wants pickle'),
     ],
 )
@@ -100,6 +105,13 @@ def test_bad_smpl_files(tmp_path, changes, said):
 def test_frame_rates_that_contradict(tmp_path):
     with pytest.raises(UserError, match='is 30 but 60 was asked for'):
         extract(smpl_file(tmp_path / 'a.npz'), ExtractOptions(fps=60))
+
+
+@pytest.mark.parametrize('fps', [0.0, -30.0, float('nan'), 1e6])
+def test_impossible_frame_rates(tmp_path, fps):
+    torch.save(gvhmr_result(), tmp_path / 'a.pt')
+    with pytest.raises(UserError, match=r'--fps is .* expected 5 to 500'):
+        extract(tmp_path / 'a.pt', ExtractOptions(fps=fps))
 
 
 def test_cut_outside_the_clip(tmp_path):
@@ -189,6 +201,32 @@ def test_gvhmr_is_turned_to_z_up_and_put_on_the_floor(tmp_path):
     assert motion.provenance['format'] == 'gvhmr'
 
 
+def test_a_real_motion_as_a_gvhmr_result_is_the_same_person(data, tmp_path):
+    """The same SMPL parameters, once in a z-up file, once as GVHMR writes them: y up, as tensors of a network."""
+    with np.load(data / 'smpl/kick_level1.npz', allow_pickle=False) as file:
+        poses, trans, rate = file['poses'], file['trans'], float(file['mocap_framerate'])
+    np.savez(
+        tmp_path / 'smplx.npz', root_orient=poses[:, :3], pose_body=poses[:, 3:66], trans=trans, mocap_framerate=rate
+    )
+    to_y_up = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
+    orient = rot.log(to_y_up @ rot.exp(poses[:, :3].astype(float)))
+    # The root turns about the pelvis, which lies beside the model's origin: its place, not `trans`, is what is turned.
+    shift = SMPLX_REST[0] @ to_y_up.T - SMPLX_REST[0]
+    torch.save(gvhmr_result(
+        global_orient=torch.tensor(orient, requires_grad=True),
+        body_pose=torch.tensor(poses[:, 3:66], dtype=torch.float32),
+        transl=torch.tensor(trans @ to_y_up.T + shift, dtype=torch.float64),
+        betas=torch.zeros(len(poses), 10, dtype=torch.bfloat16),
+    ), tmp_path / 'hmr4d_results.pt')  # fmt: skip
+    known = extract(tmp_path / 'smplx.npz')
+    seen = extract(tmp_path / 'hmr4d_results.pt', ExtractOptions(fps=rate))
+    apart = seen.pos - known.pos
+    assert np.abs(apart - apart[0, 0]).max() < 1e-4  # up to where the floor is
+    assert np.abs(apart[0, 0, :2]).max() < 1e-4
+    assert np.abs(rot.quat_to_mat(seen.quat) - rot.quat_to_mat(known.quat)).max() < 1e-4
+    check_person(seen)
+
+
 @pytest.mark.parametrize(
     ('content', 'said'),
     [
@@ -196,6 +234,9 @@ def test_gvhmr_is_turned_to_z_up_and_put_on_the_floor(tmp_path):
         (gvhmr_result(transl=None), r"'smpl_params_global\.transl' is missing"),
         (gvhmr_result(body_pose=torch.zeros(12, 62)), "'body_pose' has shape"),
         (gvhmr_result(transl=torch.zeros(11, 3)), "'transl' has 11 frames"),
+        (gvhmr_result(transl=torch.full((12, 3), 1e6)), 'expected metres'),
+        (gvhmr_result(betas='tall'), "'betas' holds"),
+        (torch.zeros(5, 337), 'a leg measures 0 m'),
         (gvhmr_result(transl=torch.full((12, 3), float('nan'))), "'transl' is not finite"),
         (torch.zeros(5, 12), r'holds \(5, 12\)'),
         (torch.full((5, 337), float('inf')), 'is not finite in frame 0'),

@@ -1,5 +1,6 @@
 """From a skill file to clips: the kick and the box, the walk to the box, and skill files that are wrong."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -15,7 +16,7 @@ from humanx_training.clip import InteractionClip
 from humanx_training.xgen import rotations as rot
 from humanx_training.xgen.check import check, sole_points
 from humanx_training.xgen.gait import Place, walk
-from humanx_training.xgen.plan import nominal
+from humanx_training.xgen.plan import Infeasible, nominal
 from humanx_training.xgen.recipe import recipe_of
 from humanx_training.xgen.retarget.kinematics import Kinematics, Pose
 from humanx_training.xgen.retarget.stance import balanced_stance
@@ -111,6 +112,37 @@ def test_a_walk_arrives_without_sliding_sinking_or_toppling(goal):
     assert np.percentile(away, 95) < 0.10
 
 
+@pytest.mark.parametrize('place', [(1.7, 0.0), (0.3, 2.2)])
+def test_the_robot_walks_to_the_box_wherever_it_lies(data, tmp_path, place):
+    job = job_of(load_skill('cargo'), 'cargo.yaml', 0, tmp_path)
+    plan = dataclasses.replace(nominal(job.recipe, job.spec), start_place=place)
+    clip = make(job, plan, Stage()).clip  # raises when the clip does not pass its check
+    assert np.allclose(clip.root_pos[0, :2], 0.0, atol=1e-6)
+    assert abs(rotation.yaw(clip.root_quat[0])) < 1e-6
+    assert np.allclose(clip.object_pos[0, :2], place, atol=0.02)
+    held = next(p for p in clip.phases if p.kind == 'contact')
+    # It lies still until the robot has come up to it, and is lifted with the face towards where it lay.
+    assert np.ptp(clip.object_pos[: held.start], axis=0).max() < 1e-6
+    assert np.linalg.norm(clip.root_pos[held.start, :2]) > np.linalg.norm(place) - 0.7
+    bearing = np.arctan2(place[1], place[0])
+    assert abs(rotation.yaw(clip.root_quat[held.start]) - bearing) < 0.35
+    assert clip.object_pos[-1, 2] > 0.6
+    near = dataclasses.replace(plan, start_place=(0.2, 0.0))
+    with pytest.raises(Infeasible, match='nearer than the robot reaches'):
+        make(job, near, Stage())
+
+
+def test_boxes_are_drawn_all_over_the_half_circle(data, tmp_path):
+    job = job_of(load_skill('cargo'), 'cargo.yaml', 0, tmp_path)
+    places = np.array([plan_of(job, index, 0).start_place for index in range(1, 200)])
+    radius, angle = np.linalg.norm(places, axis=1), np.arctan2(places[:, 1], places[:, 0])
+    assert 0.5 <= radius.min() < 0.9 < 2.9 < radius.max() <= 3.0
+    assert np.abs(angle).max() <= np.pi / 2
+    # By area: as many on either side, a quarter within half the radius.
+    assert abs(np.mean(angle > 0) - 0.5) < 0.12
+    assert np.mean(radius < 1.5) == pytest.approx(0.25, abs=0.1)
+
+
 def test_every_skill_file_with_a_recipe_is_valid():
     named = [s for s in list_skills() if load_skill(s).xgen and load_skill(s).scenario.object]
     assert len(named) >= 12
@@ -169,6 +201,12 @@ def wrong(tmp_path, edit):
         (lambda s: s['xgen'].update(sources=[]), 'sources is empty'),
         (lambda s: s['xgen'].update(colour='red'), "unknown field 'colour'"),
         (lambda s: s['xgen']['augment'].update(size=[2, 1]), 'augment.size'),
+        (lambda s: s['xgen']['contacts'][0].update(start=-1.0), 'contact start is -1.0'),
+        (lambda s: s['xgen']['contacts'][0].update(turn=[0, 0, 0, 0]), 'contact turn is [0.0, 0.0, 0.0, 0.0]'),
+        (lambda s: s['xgen']['arrival'].update(speed=0), 'arrival speed is 0.0'),
+        (lambda s: s['xgen']['release'].update(duration=-1), 'release duration is -1.0'),
+        (lambda s: s['xgen'].update(time_scale=0), 'time_scale is 0'),
+        (lambda s: s['xgen'].update(stance=-1), 'stance is -1'),
         (lambda s: s['xgen']['augment'].update(replace=['crate']), 'augment: replace'),
         (
             lambda s: s['xgen']['augment'].update(

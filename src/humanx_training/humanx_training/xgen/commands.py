@@ -43,6 +43,8 @@ def run_run(args: argparse.Namespace) -> int:
     seconds = manifest['seconds']['total']
     count = len(manifest['clips'])
     print(f'{count} clips of {manifest["skill"]} in {args.out}, all pass the check, in {seconds:.0f} s.')
+    for note in manifest['notes']:
+        print(note)
     if manifest['draws_refused']:
         print(f'{manifest["draws_refused"]} draws were not feasible and drawn again:')
         for reason, count in sorted(manifest['refusals'].items(), key=lambda item: -item[1]):
@@ -63,8 +65,11 @@ def run_propose(args: argparse.Namespace) -> int:
     if args.plot and (args.plot.suffix != '.png' or not args.plot.resolve().parent.is_dir()):
         raise UserError(f'{args.plot}: expected a name that ends in .png, in an existing folder.')
     recipe = Recipe((Source(str(args.input.resolve())),), (ContactSpec('palms'),))
-    seen = signals(robot_motion(recipe))
+    motion = robot_motion(recipe)
+    seen = signals(motion)
     found = propose(seen)[: args.most]
+    for note in motion.provenance.get('notes', []):
+        print(f'# {note}')
     if args.plot:
         plot(seen, found, args.plot)
     if not found:

@@ -8,7 +8,6 @@ T-pose, facing +x" for every joint and every source.
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -161,7 +160,10 @@ def read_npz(path: Path, what: str) -> dict[str, np.ndarray]:
     if path.stat().st_size == 0:
         raise UserError(f'{path}: is empty; expected {what}.')
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise UserError(f'{path}: holds a single array; expected {what}.')
+        with archive:
             out = {}
             for name in archive.files:
                 try:
@@ -173,8 +175,21 @@ def read_npz(path: Path, what: str) -> dict[str, np.ndarray]:
                         f'{path}: field {name!r} wants pickle, which could run code; expected plain arrays.'
                     ) from None
             return out
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError, AttributeError):
+    except UserError:
+        raise
+    except Exception:  # a damaged file may make zipfile, zlib or the parser of NumPy's headers raise anything
         raise UserError(f'{path}: is not a readable .npz archive; expected {what}.') from None
+
+
+def numbers(path: Path, name: str, value: object) -> np.ndarray:
+    """Return a field as float64; raise :class:`UserError` when it does not hold numbers."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise UserError(f'{path}: field {name!r} is no array; expected numbers.') from None
+    if array.dtype.kind not in 'fiub':
+        raise UserError(f'{path}: field {name!r} holds {array.dtype}; expected numbers.')
+    return array.astype(np.float64)
 
 
 def load_human_motion(path: Path) -> HumanMotion:
@@ -183,7 +198,7 @@ def load_human_motion(path: Path) -> HumanMotion:
     data = read_npz(path, what)
     if str(data.get('format')) != 'humanx_human_motion':
         raise UserError(f'{path}: field format is absent or different; expected {what}.')
-    if int(data.get('format_version', -1)) != FORMAT_VERSION:
+    if str(data.get('format_version')) != str(FORMAT_VERSION):
         raise UserError(f'{path}: format_version is {data.get("format_version")}; expected {FORMAT_VERSION}.')
     for name in ('fps', 'joint_names', 'pos', 'quat', 'has_quat', 'confidence', 'provenance'):
         if name not in data:
@@ -198,19 +213,18 @@ def load_human_motion(path: Path) -> HumanMotion:
                 raise UserError(f'{path}: field {name!r} is missing beside object_pos.')
         captured = CapturedObject(
             str(data['object_name']),
-            data['object_pos'].astype(np.float64),
-            data['object_quat'].astype(np.float64),
+            numbers(path, 'object_pos', data['object_pos']),
+            numbers(path, 'object_quat', data['object_quat']),
             data['object_contact'].astype(bool),
         )
-    quat = data['quat'].astype(np.float64)
     try:
         return HumanMotion(
             fps=float(data['fps']),
-            pos=data['pos'].astype(np.float64),
-            quat=quat,
+            pos=numbers(path, 'pos', data['pos']),
+            quat=numbers(path, 'quat', data['quat']),
             has_quat=data['has_quat'].astype(bool),
-            confidence=data['confidence'].astype(np.float64),
-            provenance=json.loads(str(data['provenance'])),
+            confidence=numbers(path, 'confidence', data['confidence']),
+            provenance=dict(json.loads(str(data['provenance']))),
             captured=captured,
         )
     except (ValueError, TypeError) as error:

@@ -35,6 +35,8 @@ class Source:
             raise ValueError(
                 f'start {self.start} and end {self.end} do not make an interval; expected 0 <= start < end.'
             )
+        if self.hold < 0:
+            raise ValueError(f'hold is {self.hold} s; expected 0 or more.')
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,12 @@ class ContactSpec:
     def __post_init__(self) -> None:
         if self.end is not None and self.end <= self.start:
             raise ValueError(f'contact end is {self.end}; expected it after start {self.start}.')
+        if self.start < 0:
+            raise ValueError(f'contact start is {self.start} s; expected 0 or more.')
+        if self.duration <= 0:
+            raise ValueError(f'contact duration is {self.duration} s; expected above 0.')
+        if not any(self.turn):
+            raise ValueError(f'contact turn is {list(self.turn)}; expected a quaternion, w first.')
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,11 @@ class Arrival:
     azimuth_deg: float = 0.0
     fall_deg: float = 20.0
     duration: float = 0.6
+
+    def __post_init__(self) -> None:
+        for name in ('speed', 'duration'):
+            if getattr(self, name) <= 0:
+                raise ValueError(f'arrival {name} is {getattr(self, name)}; expected above 0.')
 
 
 @dataclass(frozen=True)
@@ -111,6 +124,8 @@ class Release:
     def __post_init__(self) -> None:
         if self.kind == 'target' and self.apex is not None and self.speed is not None:
             raise ValueError('release to a target has both apex and speed; expected at most one.')
+        if self.duration <= 0:
+            raise ValueError(f'release duration is {self.duration} s; expected above 0.')
 
 
 @dataclass(frozen=True)
@@ -160,6 +175,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError('sources is empty; expected at least one motion.')
+        if not 20 <= self.fps <= 1000:
+            raise ValueError(f'fps is {self.fps:g}; expected 20 to 1000 frames per second.')
+        if not 0.1 <= self.time_scale <= 10:
+            raise ValueError(f'time_scale is {self.time_scale:g}; expected 0.1 to 10.')
+        if self.stance < 0 or self.join <= 0:
+            raise ValueError(f'stance is {self.stance:g} s and join {self.join:g} s; expected 0 or more, and above 0.')
         if not self.contacts:
             raise ValueError('contacts is empty; expected at least one contact phase.')
         for before, after in zip(self.contacts, self.contacts[1:]):

@@ -15,7 +15,7 @@ from scipy.interpolate import CubicSpline, PchipInterpolator
 from humanx_description.errors import UserError
 from humanx_description.robot import JOINT_NAMES, NUM_JOINTS
 from humanx_training.xgen import rotations as rot
-from humanx_training.xgen.human_motion import CapturedObject, read_npz, write_npz
+from humanx_training.xgen.human_motion import CapturedObject, numbers, read_npz, write_npz
 
 FORMAT_VERSION = 1
 
@@ -151,7 +151,7 @@ def load_robot_motion(path: Path) -> RobotMotion:
     data = read_npz(Path(path), what)
     if str(data.get('format')) != 'humanx_robot_motion':
         raise UserError(f'{path}: field format is absent or different; expected {what}.')
-    if int(data.get('format_version', -1)) != FORMAT_VERSION:
+    if str(data.get('format_version')) != str(FORMAT_VERSION):
         raise UserError(f'{path}: format_version is {data.get("format_version")}; expected {FORMAT_VERSION}.')
     needed = 'fps joint_names root_pos root_quat joint_pos foot_contact clip_start clip_stop scale source_offset'
     for name in (*needed.split(), 'provenance'):
@@ -165,20 +165,21 @@ def load_robot_motion(path: Path) -> RobotMotion:
             if name not in data:
                 raise UserError(f'{path}: field {name!r} is missing beside object_pos.')
         captured = CapturedObject(
-            str(data['object_name']), data['object_pos'], data['object_quat'], data['object_contact'].astype(bool)
+            str(data['object_name']), numbers(path, 'object_pos', data['object_pos']),
+            numbers(path, 'object_quat', data['object_quat']), data['object_contact'].astype(bool),
         )
     try:
         return RobotMotion(
             fps=float(data['fps']),
-            root_pos=data['root_pos'].astype(np.float64),
-            root_quat=data['root_quat'].astype(np.float64),
-            joint_pos=data['joint_pos'].astype(np.float64),
+            root_pos=numbers(path, 'root_pos', data['root_pos']),
+            root_quat=numbers(path, 'root_quat', data['root_quat']),
+            joint_pos=numbers(path, 'joint_pos', data['joint_pos']),
             foot_contact=data['foot_contact'].astype(bool),
             clip_start=int(data['clip_start']),
             clip_stop=int(data['clip_stop']),
             scale=float(data['scale']),
             source_offset=tuple(float(v) for v in data['source_offset']),  # type: ignore[arg-type]
-            provenance=json.loads(str(data['provenance'])),
+            provenance=dict(json.loads(str(data['provenance']))),
             captured=captured,
         )
     except (ValueError, TypeError) as error:

@@ -90,6 +90,7 @@ def job_of(skill: Skill, where: str, seed: int, folder: Path) -> Job:
         'skill_file': where,
         'sources': [asdict(s) for s in recipe.sources],
         'retarget': {'scale': motion.scale},
+        'notes': motion.provenance.get('notes', []),
         'seed': seed,
     }
     return Job(recipe, main, tools, spares, motion, seed, provenance, folder)
@@ -185,6 +186,10 @@ def run(
     """
     if clips < 1:
         raise UserError(f'--clips is {clips}; expected at least 1.')
+    if workers is not None and workers < 1:
+        raise UserError(f'--workers is {workers}; expected at least 1.')
+    if seed < 0:
+        raise UserError(f'--seed is {seed}; expected 0 or more.')
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f'{out}: is a file; expected a folder to make.')
@@ -253,6 +258,7 @@ def _manifest(job: Job, made: list[Made], seed: int, prepare: float, total: floa
         'skill': job.provenance['skill'],
         'seed': seed,
         'sources': job.provenance['sources'],
+        'notes': job.provenance['notes'],
         'clips': [asdict(m) for m in made],
         'draws_refused': sum(len(m.refused) for m in made),
         'refusals': reasons,

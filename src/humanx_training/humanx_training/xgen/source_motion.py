@@ -10,7 +10,7 @@ import numpy as np
 from humanx_description.errors import UserError
 from humanx_description.paths import data_dir
 from humanx_training.xgen import rotations as rot
-from humanx_training.xgen.human_motion import JOINT, JOINTS, HumanMotion
+from humanx_training.xgen.human_motion import JOINT, JOINTS, HumanMotion, read_npz
 from humanx_training.xgen.planting import lift_sliding_feet
 from humanx_training.xgen.recipe import Recipe, Source
 from humanx_training.xgen.retarget.keypoints import resample_human
@@ -38,10 +38,12 @@ def human_motion(recipe: Recipe, fps: float = 50.0) -> HumanMotion:
     """Return all sources as one motion of a person at ``fps``."""
     from humanx_training.xgen.extract.detect import extract  # imports the video models
 
-    pieces = []
+    pieces: list[HumanMotion] = []
+    notes: list[str] = []
     for source in recipe.sources:
         path = source_path(source)
         motion = extract(path)
+        notes += [f'{path.name}: {note}' for note in motion.provenance.get('notes', [])]
         end = motion.duration if source.end is None else source.end
         if end > motion.duration + 0.05 or source.start >= motion.duration:
             raise UserError(
@@ -61,15 +63,15 @@ def human_motion(recipe: Recipe, fps: float = 50.0) -> HumanMotion:
     motion = pieces[0]
     for piece in pieces[1:]:
         motion = _joined(motion, piece, round(_JOIN_SECONDS * fps))
-    return dataclasses.replace(motion, fps=motion.fps / recipe.time_scale)
+    provenance = {**motion.provenance, 'notes': list(dict.fromkeys(notes))}
+    return dataclasses.replace(motion, fps=motion.fps / recipe.time_scale, provenance=provenance)
 
 
 def robot_motion(recipe: Recipe) -> RobotMotion:
     """Return the retargeted motion at the recipe's frame rate; a robot motion as the only source is taken as it is."""
     first = source_path(recipe.sources[0])
     if first.suffix == '.npz' and len(recipe.sources) == 1:
-        with np.load(first, allow_pickle=False) as data:
-            names = set(data.files)
+        names = set(read_npz(first, 'a motion'))
         if 'format' in names and 'foot_contact' in names:
             return load_robot_motion(first).resample(recipe.fps)
         if {'object_pos_w', 'joint_pos', 'body_names'} <= names:

@@ -40,7 +40,7 @@ def from_tensor(path: Path, tensor: object, fps: float | None = None) -> HumanMo
     """Return the motion in a loaded BallPlay tensor."""
     import torch
 
-    if not isinstance(tensor, torch.Tensor) or tensor.ndim != 2 or tensor.shape[1] != COLUMNS:
+    if not isinstance(tensor, torch.Tensor) or tensor.ndim != 2 or tensor.shape[1] != COLUMNS or tensor.is_complex():
         shape = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise UserError(f'{path}: holds {shape}; expected a BallPlay tensor (T, {COLUMNS}).')
     data = tensor.to(torch.float64).numpy()
@@ -71,7 +71,7 @@ def from_tensor(path: Path, tensor: object, fps: float | None = None) -> HumanMo
     )
     try:
         return HumanMotion(
-            fps=fps or FPS,
+            fps=FPS if fps is None else fps,
             pos=pos,
             quat=rot.continuous(rot.mat_to_quat(mats)),
             has_quat=np.ones(NUM_JOINTS, dtype=bool),

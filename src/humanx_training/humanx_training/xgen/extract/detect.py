@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from humanx_description.errors import UserError
 from humanx_training.xgen.extract.ballplay import from_tensor
 from humanx_training.xgen.extract.bvh import extract_bvh
@@ -12,11 +14,12 @@ from humanx_training.xgen.extract.deepmimic import extract_deepmimic
 from humanx_training.xgen.extract.gvhmr import from_result
 from humanx_training.xgen.extract.smpl import extract_smpl
 from humanx_training.xgen.extract.torch_file import load_torch
-from humanx_training.xgen.human_motion import HumanMotion, load_human_motion, read_npz
+from humanx_training.xgen.human_motion import MAX_FPS, MIN_FPS, HumanMotion, load_human_motion, read_npz
 
 SUFFIXES = (
     '.npz (SMPL, SMPL-X), .pt (GVHMR, BallPlay), .bvh, .txt (DeepMimic) or a video (.mp4, .mov, .avi, .mkv, .webm)'
 )
+MAX_DISTANCE = 200.0  # m
 VIDEO_SUFFIXES = ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.gif')
 
 
@@ -38,7 +41,26 @@ def extract(path: Path, options: ExtractOptions = ExtractOptions()) -> HumanMoti
         raise UserError(f'{path}: does not exist; expected {SUFFIXES}.')
     if path.stat().st_size == 0:
         raise UserError(f'{path}: is empty; expected {SUFFIXES}.')
-    return cut(path, _extract(path, options), options)
+    if options.fps is not None and not MIN_FPS <= options.fps <= MAX_FPS:
+        raise UserError(
+            f'{path}: --fps is {options.fps:g}; expected {MIN_FPS:g} to {MAX_FPS:g} frames per second.'
+        )
+    motion = _extract(path, options)
+    _in_metres(path, motion)
+    return cut(path, motion, options)
+
+
+def _in_metres(path: Path, motion: HumanMotion) -> None:
+    """Refuse a person of an impossible size, or far away: their file is not in metres."""
+    bones = (('left_hip', 'left_knee'), ('left_knee', 'left_ankle'))
+    leg = sum(float(np.median(np.linalg.norm(motion.joint(a) - motion.joint(b), axis=1))) for a, b in bones)
+    if not 0.3 <= leg <= 2.0:
+        raise UserError(f'{path}: a leg measures {leg:.3g} m from hip to ankle; expected 0.3 to 2 m (metres).')
+    far = float(np.abs(motion.pos).max())
+    if far > MAX_DISTANCE:
+        raise UserError(
+            f'{path}: the person is up to {far:.0f} m from the origin; expected metres within {MAX_DISTANCE:g} m.'
+        )
 
 
 def _extract(path: Path, options: ExtractOptions) -> HumanMotion:

@@ -11,7 +11,7 @@ from humanx_description.errors import UserError
 from humanx_training.xgen.extract.ground import put_on_floor
 from humanx_training.xgen.extract.smpl import motion_from_pose
 from humanx_training.xgen.extract.torch_file import load_torch
-from humanx_training.xgen.human_motion import NUM_JOINTS, HumanMotion
+from humanx_training.xgen.human_motion import NUM_JOINTS, HumanMotion, numbers
 
 DEFAULT_FPS = 30.0
 _FIELDS = {'body_pose': 63, 'global_orient': 3, 'transl': 3}
@@ -31,10 +31,7 @@ def from_result(path: Path, result: Any, fps: float | None = None, model_dir: Pa
     for name, width in _FIELDS.items():
         if name not in params:
             raise UserError(f"{path}: field 'smpl_params_global.{name}' is missing; expected (T, {width}).")
-        try:
-            value = np.asarray(params[name], dtype=np.float64)
-        except (TypeError, ValueError):
-            raise UserError(f'{path}: field {name!r} is no array of numbers; expected (T, {width}).') from None
+        value = _array(path, name, params[name])
         if value.ndim != 2 or value.shape[1] != width:
             raise UserError(f'{path}: field {name!r} has shape {value.shape}; expected (T, {width}).')
         if not np.isfinite(value).all():
@@ -50,17 +47,25 @@ def from_result(path: Path, result: Any, fps: float | None = None, model_dir: Pa
     poses = np.zeros((frames, NUM_JOINTS, 3))
     poses[:, 0] = arrays['global_orient']
     poses[:, 1:22] = arrays['body_pose'].reshape(frames, 21, 3)
-    betas = np.asarray(params.get('betas', np.zeros(10)), dtype=np.float64)
+    betas = _array(path, 'betas', params.get('betas', np.zeros(10)))
     betas = betas.mean(axis=0) if betas.ndim == 2 else betas.reshape(-1)
     motion = motion_from_pose(
         path,
         poses,
         arrays['transl'],
         betas,
-        fps or DEFAULT_FPS,
+        DEFAULT_FPS if fps is None else fps,
         is_smplx=True,
         y_up=True,
         model_dir=model_dir,
         format_name='gvhmr',
     )
     return put_on_floor(motion)
+
+
+def _array(path: Path, name: str, value: Any) -> np.ndarray:
+    import torch
+
+    if isinstance(value, torch.Tensor) and not value.is_complex():
+        value = value.detach().to(torch.float64).numpy()
+    return numbers(path, name, value)

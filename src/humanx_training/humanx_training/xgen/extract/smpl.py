@@ -16,7 +16,7 @@ from humanx_training.xgen.extract.smpl_skeleton import (
     Y_UP_TO_Z_UP,
     forward,
 )
-from humanx_training.xgen.human_motion import NUM_JOINTS, HumanMotion, read_npz
+from humanx_training.xgen.human_motion import NUM_JOINTS, HumanMotion, numbers, read_npz
 
 _FPS_FIELDS = ('mocap_framerate', 'mocap_frame_rate', 'fps', 'framerate')
 
@@ -32,7 +32,7 @@ def extract_smpl(path: Path, fps: float | None = None, model_dir: Path | None = 
     frames = len(poses)
     if 'trans' not in data:
         raise UserError(f"{path}: field 'trans' is missing; expected root positions (T, 3) in metres.")
-    trans = np.asarray(data['trans'], dtype=np.float64)
+    trans = numbers(path, 'trans', data['trans'])
     if trans.shape != (frames, 3):
         raise UserError(f"{path}: field 'trans' has shape {trans.shape}; expected ({frames}, 3).")
     for name, value in (('poses', poses), ('trans', trans)):
@@ -44,7 +44,7 @@ def extract_smpl(path: Path, fps: float | None = None, model_dir: Path | None = 
         raise UserError(
             f"{path}: field 'trans' reaches {np.abs(trans).max():.0f}; expected metres within 200 m of the origin."
         )
-    betas = np.asarray(data.get('betas', np.zeros(10)), dtype=np.float64).reshape(-1)
+    betas = numbers(path, 'betas', data.get('betas', np.zeros(10))).reshape(-1)
     return motion_from_pose(path, poses, trans, betas, rate, is_smplx, y_up=False, model_dir=model_dir)
 
 
@@ -89,9 +89,15 @@ def _poses(path: Path, data: dict[str, np.ndarray]) -> tuple[np.ndarray, bool]:
     """Return axis-angle poses (T, 24, 3) and whether the file is SMPL-X."""
     model = str(data.get('surface_model_type', '')).lower()
     if 'poses' in data:
-        poses = np.asarray(data['poses'], dtype=np.float64)
+        poses = numbers(path, 'poses', data['poses'])
     elif 'root_orient' in data and 'pose_body' in data:
-        poses = np.concatenate([data['root_orient'], data['pose_body']], axis=-1).astype(np.float64)
+        root, body = (numbers(path, n, data[n]) for n in ('root_orient', 'pose_body'))
+        if root.ndim != 2 or body.shape != (len(root), 63):
+            raise UserError(
+                f"{path}: fields 'root_orient' and 'pose_body' have shapes {root.shape} and {body.shape}; expected "
+                '(T, 3) and (T, 63).'
+            )
+        poses = np.concatenate([root, body], axis=-1)
         model = model or 'smplx'
     else:
         raise UserError(
@@ -118,7 +124,10 @@ def _poses(path: Path, data: dict[str, np.ndarray]) -> tuple[np.ndarray, bool]:
 def _frame_rate(path: Path, data: dict[str, np.ndarray], fps: float | None) -> float:
     for name in _FPS_FIELDS:
         if name in data:
-            rate = float(np.asarray(data[name]).reshape(-1)[0])
+            values = numbers(path, name, data[name])
+            if values.size != 1:
+                raise UserError(f'{path}: field {name!r} has shape {values.shape}; expected one number.')
+            rate = float(values.item())
             if not np.isfinite(rate) or not 5 <= rate <= 500:
                 raise UserError(f'{path}: field {name!r} is {rate:g}; expected 5 to 500 frames per second.')
             if fps is not None and abs(fps - rate) > 0.5:
