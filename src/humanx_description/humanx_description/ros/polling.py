@@ -43,12 +43,14 @@ class PolledSubscription:
 
         Without an executor, which spends ten times as long on a wake-up. For one thread.
         """
-        handle = self._subscription.handle
-        with self._context.handle, handle:
+        context, handle = self._context.handle, self._subscription.handle
+        if context is None:
+            return False
+        with context, handle:
             if not self._context.ok():
                 return False
             if self._wait_set is None:
-                self._wait_set = _rclpy.WaitSet(1, 0, 0, 0, 0, 0, self._context.handle)
+                self._wait_set = _rclpy.WaitSet(1, 0, 0, 0, 0, 0, context)
             self._wait_set.clear_entities()
             index = self._wait_set.add_subscription(handle)
             self._wait_set.wait(round(seconds * 1e9))
