@@ -27,6 +27,8 @@ def _register_train(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--sim', choices=('mujoco', 'mujoco_warp', 'isaacgym'), default='mujoco')
     parser.add_argument('--mode', choices=('nep', 'mocap'), help="what the student perceives; default: the skill's")
     parser.add_argument('--body-only', action='store_true', help='NEP: leave the clips\' object out of the simulation')
+    parser.add_argument('--with-object', action='store_true',
+                        help='teacher mpc: make the clips feasible with their object, its outcome in the cost')
     parser.add_argument('--envs', type=int, help='environments')
     parser.add_argument('--iterations', type=int, help='PPO iterations')
     parser.add_argument('--seed', type=int)
@@ -43,6 +45,13 @@ def _register_train(subparsers: argparse._SubParsersAction) -> None:
 
 def run_train(args: argparse.Namespace) -> int:
     """Train with PPO, or with the model-based teacher (``--teacher mpc``)."""
+    if args.with_object and (args.kind, args.teacher) != ('teacher', 'mpc'):
+        raise UserError(f'--with-object: is for train teacher --teacher mpc; got {args.kind} --teacher {args.teacher}.')
+    for name, least in (('envs', 1), ('threads', 1), ('samples', 1), ('dagger', 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise UserError(f'--{name} is {value}; expected {least} or more.')
+    _check_writable(args.out, folder=True)
     if args.teacher == 'mpc':
         from humanx_training.xmimic.mpc import command
 
@@ -67,6 +76,7 @@ def run_export(args: argparse.Namespace) -> int:
     from humanx_training.xmimic.export import export_checkpoint
 
     measured = None
+    _check_writable(args.out)
     if args.measured:
         try:
             measured = json.loads(args.measured.read_text())
@@ -114,6 +124,10 @@ def run_eval(args: argparse.Namespace) -> int:
     from humanx_training.xmimic.closed_loop import CONTROL_PERIOD, Conditions
     from humanx_training.xmimic.evaluate import evaluate, write_report
 
+    for path in (args.json, args.video):
+        _check_writable(path)
+    if args.video and args.video.suffix.lower() != '.mp4':
+        raise UserError(f'--video {args.video}: expected a name that ends in .mp4.')
     if args.trials < 1:
         raise UserError(f'--trials is {args.trials}; expected 1 or more.')
     steps = CONTROL_PERIOD / args.timestep if args.timestep > 0 else 0.0
@@ -143,6 +157,18 @@ def run_eval(args: argparse.Namespace) -> int:
         write_grid(skill, policy, list(range(args.seed, args.seed + 9)), conditions, args.video)
         print(f'wrote {args.video}', file=sys.stderr)
     return 0
+
+
+def _check_writable(path: Path | None, folder: bool = False) -> None:
+    """Refuse a place to write to before anything is computed for it."""
+    if path is None:
+        return
+    above = path if folder else path.parent
+    existing = next(p for p in (above, *above.parents) if p.exists())
+    if not existing.is_dir():
+        raise UserError(f'{existing}: is not a folder; expected one to write to.')
+    if not folder and path.is_dir():
+        raise UserError(f'{path}: is a folder; expected the name of a file to write.')
 
 
 def _checked(make, *args, **kwargs):

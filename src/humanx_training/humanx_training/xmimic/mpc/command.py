@@ -24,6 +24,7 @@ from humanx_description.skills import Skill, load_skill
 from humanx_training.clip import InteractionClip
 from humanx_training.xgen.robot_motion import is_robot_motion, load_robot_motion
 from humanx_training.xmimic.config import parse_overrides
+from humanx_training.xmimic.memory import check_memory
 from humanx_training.xmimic.mpc.arrivals import Arrivals, arrivals_of, strike_frame
 from humanx_training.xmimic.mpc.bank import Bank, build_bank, load_bank
 from humanx_training.xmimic.mpc.folders import REPORT, new_teacher, teacher_of
@@ -31,6 +32,7 @@ from humanx_training.xmimic.mpc.inverse import BodySolver
 from humanx_training.xmimic.mpc.reference import AnchoredClip, KickStyle, anchor_clip, resample
 
 BANK = 'bank'
+_STEPS = 24  # control steps per iteration of imitation
 ARRIVALS = 'arrivals.npz'
 
 
@@ -100,11 +102,25 @@ def load_motion(path: Path, dt: float, contact: float) -> AnchoredClip:
 def run(args: argparse.Namespace) -> int:
     """Build the teacher, or distil a student from it."""
     logging.basicConfig(format='%(message)s')
-    if load_skill(args.skill).success.kind != 'strike':
+    if args.envs is not None:
+        check_memory(args.envs, _STEPS)
+    if args.with_object:
+        from humanx_training.xmimic.mpc import interaction_command
+
+        return interaction_command.run_teacher(args)
+    if load_skill(args.skill).success.kind != 'strike' or _follows_clips(args):
         from humanx_training.xmimic.mpc import track_command
 
         return track_command.run_teacher(args) if args.kind == 'teacher' else track_command.run_student(args)
     return run_teacher(args) if args.kind == 'teacher' else run_student(args)
+
+
+def _follows_clips(args: argparse.Namespace) -> bool:
+    """Whether a student's teacher is one of clips (``--with-object``), not a bank of kicks."""
+    if args.kind == 'teacher':
+        return False
+    source = teacher_of(args)
+    return (source / 'clips').is_dir() and not (source / BANK).exists()
 
 
 def run_teacher(args: argparse.Namespace) -> int:

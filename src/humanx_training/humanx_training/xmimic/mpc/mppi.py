@@ -28,7 +28,7 @@ Cost = Callable[[int, Buffers, np.ndarray], np.ndarray]
 class MppiSettings:
     """``sigma`` in units of action; ``horizon``, ``execute`` and ``knot`` in control steps."""
 
-    samples: int = 256
+    samples: int = 128
     iterations: int = 3
     horizon: int = 50
     execute: int = 10
@@ -38,6 +38,11 @@ class MppiSettings:
     elite: float = 1 / 12
     keep: float = 0.95  # of the plan when moving on
     substeps: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ('samples', 'iterations', 'horizon', 'execute', 'knot', 'substeps'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name} is {getattr(self, name)}; expected 1 or more.')
 
 
 @dataclass(frozen=True)
