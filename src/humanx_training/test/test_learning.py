@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from humanx_description.errors import UserError
 from humanx_policy.metadata import PolicyMetadata
 from humanx_training.xmimic import checkpoint, cli, presets
 from humanx_training.xmimic import config as cfg
+from humanx_training.xmimic import trainer as trainer_module
 from humanx_training.xmimic.amp import FrameStack, MotionPrior
 from humanx_training.xmimic.batch_policy import OnnxPolicy
 from humanx_training.xmimic.clip_set import make_clip_set
@@ -32,7 +34,7 @@ from humanx_training.xmimic.ppo import (
     make_model,
     shuffled_batches,
 )
-from humanx_training.xmimic.rollout_eval import track
+from humanx_training.xmimic.rollout_eval import Tracking, track
 from humanx_training.xmimic.teachers import NetworkTeacher
 from humanx_training.xmimic.trainer import Trainer
 
@@ -130,18 +132,61 @@ def test_the_critics_learning_rate_does_not_follow_the_kl_rule(tmp_path: Path) -
     assert critic == 1e-3
 
 
-def test_a_resumed_run_repeats_the_uninterrupted_one_exactly(tmp_path: Path) -> None:
-    whole = _trainer(tmp_path / 'whole', {'iterations': 4})
+class _Hold:
+    """A teacher that asks for the default pose."""
+
+    def label(self, env: HumanXEnv) -> torch.Tensor:
+        return torch.zeros(env.num_envs, 29)
+
+
+@pytest.mark.parametrize('case', ['teacher', 'prior', 'student'])
+def test_a_resumed_run_repeats_the_uninterrupted_one_exactly(tmp_path: Path, case: str) -> None:
+    changes = {'amp': {'enabled': True, 'history': 3, 'hidden': [16]}} if case == 'prior' else {}
+    kind, teacher = ('student', _Hold()) if case == 'student' else ('teacher', None)
+
+    def make(folder: str, iterations: int) -> Trainer:
+        return _trainer(tmp_path / folder, {**changes, 'iterations': iterations}, kind=kind, teacher=teacher)
+
+    whole = make('whole', 4)
     whole.run()
-    first = _trainer(tmp_path / 'part', {'iterations': 2})
-    first.run()
-    second = _trainer(tmp_path / 'part', {'iterations': 4})
+    make('part', 2).run()
+    second = make('part', 4)
     second.resume(tmp_path / 'part/last.pt')
     assert second.iteration == 2
     second.run()
-    for a, b in zip(whole.ppo.actor.state_dict().values(), second.ppo.actor.state_dict().values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    for name in ('actor', 'critic'):
+        states = (getattr(trainer.ppo, name).state_dict() for trainer in (whole, second))
+        for a, b in zip(*(state.values() for state in states), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
     assert whole.history[-1]['train/reward'] == second.history[-1]['train/reward']
+    torch.testing.assert_close(whole.env.sampler.failures, second.env.sampler.failures, rtol=0, atol=0)
+
+
+def test_a_training_that_gets_no_better_stops_and_keeps_the_best(tmp_path: Path) -> None:
+    config = cfg.build(TINY, {'evaluate_every': 1, 'patience': 2, 'iterations': 9, 'checkpoint_every': 50})
+    clips = make_clip_set([standing(80, ball=False)])
+    test = HumanXEnv(clips, config.env, mode='nep', groups=('privileged',))
+    env = HumanXEnv(clips, config.env, mode='nep', groups=('privileged',))
+    trainer = Trainer(env, config, tmp_path, eval_envs={'noisy': test}, quiet=True)
+    scores = iter([0.3, 0.5, 0.4, 0.5])
+
+    def worse(*_args: object) -> Tracking:
+        return Tracking(next(scores), 0.0, 0.0, 0.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer_module, 'track', worse)
+        trainer.run()
+    # Begun with 0.3, better after one iteration, then twice no better.
+    assert trainer.iteration == 3
+    assert checkpoint.load(tmp_path / 'best.pt', 'teacher')['iteration'] == 1
+    assert checkpoint.load(tmp_path / 'last.pt', 'teacher')['iteration'] == 3
+    # Fine-tuning that only makes it worse leaves what it began with.
+    again = Trainer(env, config, tmp_path / 'again', eval_envs={'noisy': test}, quiet=True)
+    scores = iter([0.9, 0.2, 0.1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer_module, 'track', worse)
+        again.run()
+    assert checkpoint.load(tmp_path / 'again/best.pt', 'teacher')['iteration'] == 0
 
 
 def test_amp_tells_the_reference_from_other_motion_and_rewards_it(tmp_path: Path) -> None:
@@ -367,6 +412,16 @@ def test_presets_build_and_change_what_they_claim() -> None:
         presets.preset('nonesuch')
 
 
+@pytest.mark.parametrize('name', ['skillmimic', 'hdmi', 'omniretarget', '+di'])
+def test_presets_train_a_teacher_through_the_command(tmp_path: Path, name: str) -> None:
+    standing(80).save(tmp_path / 'clip.npz')
+    args = _parse('train', 'teacher', '--skill', 'football', '--clips', str(tmp_path / 'clip.npz'), '--preset', name,
+                  '--envs', '8', '--iterations', '1', '--out', str(tmp_path / 'out'),
+                  '--set', 'ppo.hidden=[16]', 'ppo.steps=4', 'evaluate_every=2')  # fmt: skip
+    assert args.run(args) == 0
+    assert np.isfinite(json.loads((tmp_path / 'out/summary.json').read_text())['last']['train/reward'])
+
+
 def test_settings_are_read_strictly() -> None:
     overrides = cfg.parse_overrides(['ppo.epochs=7', 'env.reward.contact.weight=0.5'])
     config = cfg.build({'ppo': {'epochs': 2}}, overrides)
@@ -462,7 +517,8 @@ def test_what_does_not_fit_a_training_is_one_sentence_and_changes_nothing(tmp_pa
 
 
 def test_two_processes_train_one_policy(tmp_path: Path) -> None:
-    """torchrun with two gloo processes: gradients are averaged, so both end with equal weights."""
+    """torchrun with two gloo processes: gradients are averaged, so both end with equal weights; the first evaluates
+    and stops both."""
     script = tmp_path / 'worker.py'
     script.write_text(
         'import sys, torch\n'
@@ -475,10 +531,15 @@ def test_two_processes_train_one_policy(tmp_path: Path) -> None:
         'from humanx_training.xmimic.trainer import Trainer, init_distributed\n'
         'torch.set_num_threads(1)\n'
         'd = init_distributed()\n'
-        f'c = cfg.build({TINY!r}, {{"iterations": 2}})\n'
+        f'c = cfg.build({TINY!r}, {{"iterations": 9, "evaluate_every": 1, "patience": 3}})\n'
         'e = HumanXEnv(make_clip_set([standing(80, ball=False)]), c.env, mode="nep", groups=("privileged",))\n'
-        f't = Trainer(e, c, Path({str(tmp_path)!r}), distributed=d, quiet=True)\n'
+        'tests = {}\n'
+        'if d.rank == 0:\n'
+        '    tests = {"noisy": HumanXEnv(e.clips, c.env, mode="nep", groups=("privileged",))}\n'
+        f't = Trainer(e, c, Path({str(tmp_path)!r}), distributed=d, eval_envs=tests, quiet=True)\n'
+        't.best = 9.0\n'  # nothing gets better than that
         't.run()\n'
+        'assert t.iteration == 2, t.iteration\n'
         f'torch.save([v.clone() for v in t.ppo.actor.state_dict().values()], {str(tmp_path)!r} + f"/{{d.rank}}.pt")\n'
         f'torch.save(e.sim.qpos.clone(), {str(tmp_path)!r} + f"/q{{d.rank}}.pt")\n'
         'torch.distributed.destroy_process_group()\n'

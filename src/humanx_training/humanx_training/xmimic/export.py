@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,18 @@ def export_model(
     metadata = PolicyMetadata(
         skill, mode, layout, object_roles, provenance=provenance or {}, measured=measured or {}  # type: ignore[arg-type]
     )
-    write_policy(path, to_mlp(model, activation), metadata)
-    difference = parity(model, path)
-    if difference > MAX_DIFFERENCE:
-        path.unlink()
-        raise UserError(f'{path}: differs from the network by {difference:.1e}; expected at most {MAX_DIFFERENCE:.0e}.')
+    # Beside it first: an earlier file stays until the new one is known to compute the same.
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.onnx')
+    try:
+        write_policy(temporary, to_mlp(model, activation), metadata)
+        difference = parity(model, temporary)
+        if not difference <= MAX_DIFFERENCE:
+            raise UserError(
+                f'{path}: would differ from the network by {difference:.1e}; expected at most {MAX_DIFFERENCE:.0e}.'
+            )
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return difference
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from humanx_training.xmimic.clip_set import ClipSet, load_clips, make_clip_set
 from humanx_training.xmimic.config import EnvConfig, TrainConfig, build, parse_overrides
 from humanx_training.xmimic.dagger import distil
 from humanx_training.xmimic.env import HumanXEnv
+from humanx_training.xmimic.failure import kept_failures
+from humanx_training.xmimic.memory import check_memory
 from humanx_training.xmimic.teachers import NetworkTeacher
 from humanx_training.xmimic.trainer import Trainer, init_distributed
 
@@ -89,8 +90,6 @@ def run(args: argparse.Namespace) -> int:
     groups = ('privileged',) if args.kind == 'teacher' else ('policy', 'privileged')
     env = HumanXEnv(clip_set, config.env, mode=mode, simulator=args.sim, groups=groups, seed=config.seed)
     eval_envs = _eval_envs(clip_set, config, mode, args.sim, groups) if distributed.rank == 0 else {}
-    if distributed.world > 1:
-        eval_envs = {}
     teacher = None
     if args.kind == 'student' and config.student_teacher and args.teacher_from:
         teacher = NetworkTeacher([Path(p) for p in args.teacher_from], env, _clip_counts(args, clip_set))
@@ -107,8 +106,10 @@ def run(args: argparse.Namespace) -> int:
         first = Path(args.teacher_from[0])
         trainer.start_from(checkpoint.load(first, 'teacher'), first, critic_only=True)
         if args.dagger:
-            distil(env, teacher, dataclasses.replace(config.dagger, iterations=args.dagger), config.ppo,
-                   student=trainer.ppo.actor)  # fmt: skip
+            settings = dataclasses.replace(config.dagger, iterations=args.dagger)
+            with kept_failures(out, env, 'while the student imitated'):
+                distil(env, teacher, settings, config.ppo, student=trainer.ppo.actor)
+            trainer.broadcast()  # every process imitated on states of its own
     trainer.run()
     if distributed.rank == 0 and config.iterations == 0:
         trainer.save(out / 'last.pt')
@@ -175,21 +176,10 @@ def _eval_envs(
 
 def _check_machine(config: TrainConfig, args: argparse.Namespace) -> None:
     """Refuse what this machine has not got, more environments than memory holds included, before anything begins."""
-    if args.threads < 1:
-        raise UserError(f'--threads is {args.threads}; expected 1 or more.')
     if args.sim == 'mujoco' and args.device != 'cpu':
         raise UserError(f'--device {args.device}: the simulator mujoco runs on the CPU; expected cpu.')
     if args.device.startswith('cuda') and not torch.cuda.is_available():
         raise UserError(f'--device {args.device}: torch sees no CUDA device here; expected cpu.')
     if args.sim != 'mujoco':
         return
-    # The rollout and its shuffled copy, about 1,000 float32 per step (student, teacher and critic together), and 30 kB
-    # of state and per-environment parameters: an estimate from above.
-    per_env = config.ppo.steps * 1000 * 4 * 2 + 30_000
-    need = config.env.num_envs * per_env
-    have = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_AVPHYS_PAGES')
-    if need > have:
-        raise UserError(
-            f'--envs {config.env.num_envs} would need about {need / 1e9:.1f} GB, {have / 1e9:.1f} GB are free; '
-            f'expected at most {have // per_env}.'
-        )
+    check_memory(config.env.num_envs, config.ppo.steps)

@@ -24,6 +24,7 @@ from humanx_training.xmimic import checkpoint
 from humanx_training.xmimic.amp import FrameStack, MotionPrior
 from humanx_training.xmimic.config import TrainConfig
 from humanx_training.xmimic.env import HumanXEnv
+from humanx_training.xmimic.failure import save_failure
 from humanx_training.xmimic.ppo import Distributed, NonFiniteError, XMimicPPO, make_model
 from humanx_training.xmimic.rollout_eval import Tracking, track
 from humanx_training.xmimic.teachers import Teacher
@@ -91,7 +92,7 @@ class Trainer:
             actor, critic, storage, config.ppo, bc_coef=config.ppo.bc_coef if teacher is not None else 0.0,
             distributed=self.distributed, device=str(env.device),
         )
-        self._broadcast()
+        self.broadcast()
         self.iteration = 0
         self.best = -1.0
         self.stale = 0
@@ -101,7 +102,8 @@ class Trainer:
     def _seed(self, iteration: int) -> int:
         return (self.config.seed * 1_000_003 + iteration * 1009 + self.distributed.rank) % 2**31
 
-    def _broadcast(self) -> None:
+    def broadcast(self) -> None:
+        """Give all processes the networks of the first."""
         if self.distributed.world > 1:
             for model in (self.ppo.actor, self.ppo.critic):
                 for value in model.state_dict().values():
@@ -132,7 +134,7 @@ class Trainer:
     def run(self) -> list[dict[str, float]]:
         """Train to ``config.iterations``; return the log. Raises :class:`UserError` on a non-finite number."""
         c = self.config
-        self._boundary()
+        obs = self._boundary()
         if self.prior is not None:
             self._stack = FrameStack(self.env.num_envs, c.amp.history, self._amp_size(), self.env.device)
         if self.iteration == 0:
@@ -140,20 +142,24 @@ class Trainer:
             if self.eval_envs:
                 # What the run begins with counts too: fine-tuning that makes a student worse is not kept.
                 self._evaluate()
-                self._boundary()
-        obs = self._observe(self.env.observe())
+            obs = self._boundary()
+        # The boundary's own: another look would draw other noise than the uninterrupted run, which takes one.
+        obs = self._observe(obs)
         started, done_before = time.monotonic(), self.iteration
         while self.iteration < c.iterations:
             try:
                 obs, log = self._iterate(obs)
             except NonFiniteError as error:
-                self._save_failure(error)
+                raise save_failure(
+                    self.out, self.env, error, f'in iteration {self.iteration}', iteration=self.iteration,
+                    algorithm=self.ppo.state(),
+                ) from error
             self.iteration += 1
             log |= self._speed(started, done_before)
             if self.eval_envs and self.iteration % c.evaluate_every == 0:
                 log |= self._evaluate()
             self._report(log)
-            stop = bool(c.patience) and self.stale >= c.patience
+            stop = self._stops()
             if self.iteration % c.checkpoint_every == 0 or self.iteration == c.iterations or stop:
                 self.save(self.out / 'last.pt')
                 obs = self._observe(self._boundary())
@@ -161,6 +167,16 @@ class Trainer:
                 self._say(f'stopped: no better result in {c.patience} evaluations')
                 break
         return self.history
+
+    def _stops(self) -> bool:
+        """Return whether nothing got better for long enough; the first process, which evaluates, decides for all."""
+        c = self.config
+        if not c.patience or self.iteration % c.evaluate_every:
+            return False
+        decision = torch.tensor([float(self.stale >= c.patience)], device=self.env.device)
+        if self.distributed.world > 1:
+            torch.distributed.broadcast(decision, 0)
+        return bool(decision.item())
 
     def _boundary(self) -> TensorDict:
         """Begin everything random anew from a seed of this iteration."""
@@ -339,19 +355,6 @@ class Trainer:
         if self.prior is not None and 'prior' in state:
             self.prior.load_state_dict(state['prior'])
             self.prior.optimizer.load_state_dict(state['prior_optimizer'])
-
-    def _save_failure(self, error: NonFiniteError) -> None:
-        """Keep what caused a non-finite number, then stop with a sentence."""
-        path = self.out / 'nonfinite.pt'
-        env = self.env
-        checkpoint.save(path, {
-            'kind': 'nonfinite', 'where': error.where, 'iteration': self.iteration, 'qpos': env.sim.qpos.clone(),
-            'qvel': env.sim.qvel.clone(), 'action': env.action.clone(), 'frame': env.frame.clone(),
-            'observations': dict(env.get_observations().items()), 'algorithm': self.ppo.state(),
-        })  # fmt: skip
-        raise UserError(
-            f'training stopped in iteration {self.iteration}: {error}; the state that caused it is in {path}.'
-        ) from error
 
     def write_summary(self, extra: dict[str, Any] | None = None) -> None:
         """Write ``summary.json``: the last log, the configuration and what was trained on."""

@@ -23,6 +23,7 @@ from humanx_training.xmimic.config import EnvConfig, InitConfig, RandomisationCo
 from humanx_training.xmimic.dagger import distil
 from humanx_training.xmimic.env import HumanXEnv
 from humanx_training.xmimic.export import export_model
+from humanx_training.xmimic.failure import kept_failures
 from humanx_training.xmimic.mpc import tracking
 from humanx_training.xmimic.ppo import make_model
 from humanx_training.xmimic.rollout_eval import Tracking, track
@@ -93,9 +94,10 @@ class TrackStudent:
                 wall, cpu = time.monotonic() - began, time.process_time() - spent
                 self._evaluate(iteration + 1, model, loss, {'minutes': wall / 60, 'cpu_minutes': cpu / 60})
 
-        result = distil(
-            self.env, self.teacher, self.config.dagger, self.config.ppo, student=student, on_iteration=on_iteration
-        )
+        with kept_failures(self.out, self.env, 'while the student imitated'):
+            result = distil(
+                self.env, self.teacher, self.config.dagger, self.config.ppo, student=student, on_iteration=on_iteration
+            )
         if (self.out / BEST).exists():
             result.student.load_state_dict(torch.load(self.out / BEST, weights_only=True))
         if self.config.iterations:
