@@ -10,6 +10,7 @@ import torch
 
 from humanx_description import robot
 from humanx_description.errors import UserError
+from humanx_description.restitution import bounce_solref
 from humanx_policy import observation as ob
 from humanx_training.xmimic import config as cfg
 from humanx_training.xmimic import quaternion as quat
@@ -303,6 +304,64 @@ def test_pushes_and_forces_come_at_their_intervals() -> None:
     force = env.sim.xfrc[:, 0, :3]
     assert not torch.equal(before[:, 0, :3], force)
     assert float(force.abs().max()) <= r.force
+
+
+def test_sustained_forces_hold_between_changes_and_are_larger_for_a_standing_reference() -> None:
+    r = cfg.RandomisationConfig(push_speed=0.0, force_interval=(0.03, 0.03))
+    env = _env(dataclasses.replace(QUIET, num_envs=400, randomisation=r))
+    standing_still = torch.arange(400) < 200
+    changes = 0
+    for _ in range(9):
+        before = env.sim.xfrc[:, 0, :3].clone()
+        env.disturbances.apply(standing_still)
+        changes += int((env.sim.xfrc[:, 0, :3] != before).any(-1).sum())
+    assert changes == 3 * 400  # every third step; in between the force stays
+    force = env.sim.xfrc[:, 0, :3].abs()
+    assert 45.0 < float(force[:200].max()) <= r.standing_force == 50.0
+    assert 18.0 < float(force[200:].max()) <= r.force == 20.0
+    assert float(env.sim.xfrc[:, 0, 3:].abs().max()) == 0.0
+    env.reset(torch.arange(3))
+    assert float(env.sim.xfrc[:3].abs().max()) == 0.0
+
+
+def test_every_width_of_the_randomisation_reaches_its_field() -> None:
+    """Centres of mass, gains' damping, the object's friction, bounce and rolling: within the width, and near it."""
+    clips = make_clip_set([standing()])
+    c = cfg.RandomisationConfig()
+    env = HumanXEnv(clips, cfg.EnvConfig(num_envs=256))
+    sim, model = env.sim, env.sim.model
+    torso, ball = model.body('torso_link').id, model.body('ball').id
+    shift = (sim.parameter('body_ipos') - torch.tensor(np.array(model.body_ipos))).abs()
+    assert 0.9 * c.torso_com < float(shift[:, torso].max()) <= c.torso_com
+    links = [b for b in range(1, model.nbody) if b not in (torso, ball)]
+    assert 0.9 * c.com < float(shift[:, links].max()) <= c.com
+    kd = -sim.parameter('actuator_biasprm')[:, :, 2] / torch.tensor(robot.KD.copy())
+    assert 0.9 * c.kd < float((kd - 1).abs().max()) <= c.kd + 1e-9
+    geom = model.geom('ball').id
+    friction = sim.parameter('geom_friction')[:, geom, 0] / clips.objects[0].friction
+    assert 0.9 * c.object_friction < float((friction - 1).abs().max()) <= c.object_friction + 1e-9
+    pair = next(p for p in range(model.npair) if geom in (model.pair_geom1[p], model.pair_geom2[p]))
+    bounce = sim.parameter('pair_solref')[:, pair]
+    softest, hardest = (bounce_solref(clips.objects[0].restitution + s * c.restitution, sim.timestep) for s in (-1, 1))
+    damping = sorted((softest[1], hardest[1]))
+    assert damping[0] - 1.0 <= float(bounce[:, 1].min()) < float(bounce[:, 1].max()) <= damping[1] + 1.0
+    assert float(bounce[:, 1].std()) > 0.1 * (damping[1] - damping[0])
+    assert float(sim.parameter('dof_damping')[:, model.body_dofadr[ball] + 3].std()) > 0.0
+
+
+def test_failures_are_counted_where_they_happen() -> None:
+    env = _env(dataclasses.replace(QUIET, init=cfg.InitConfig(disturb=False, adaptive=2.0)))
+    frames = torch.tensor([0, 30, 60, 60])
+    env.reset(torch.arange(4), frames)
+    qpos = env.sim.qpos.clone()
+    qpos[2:, 3:7] = torch.tensor([0.7071, 0.0, 0.7071, 0.0], dtype=qpos.dtype)
+    env.sim.set_state(qpos, torch.zeros_like(env.sim.qvel))
+    before = env.sampler.probabilities().clone()
+    env.step(_zero(env))
+    where = int(env.sampler._bin_of_frame[61])
+    assert env.sampler.failures.nonzero().flatten().tolist() == [where]
+    assert float(env.sampler.failures[where]) == 2.0
+    assert float(env.sampler.probabilities()[where]) > float(before[where])
 
 
 def test_noise_is_uniform_with_the_configured_width() -> None:
