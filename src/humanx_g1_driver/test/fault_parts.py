@@ -160,14 +160,19 @@ class Play:
 
     def assert_damped(self, cause_at: float, fault: Fault, text: str, within: float = REACTION_S) -> None:
         """Within ``within`` seconds of ``cause_at`` the robot was damped, the reason is published, and it stays so."""
-        report = self.robot.tell(until='damping')
-        assert report['kind'] == 'damping'
-        assert report['not_finite'] == 0
-        assert report['since'] - cause_at <= within + RESOLUTION_S
+        self.assert_told_to_damp(cause_at, within)
         self.desk.until(lambda: self.desk.status.state == Mode.DAMP)
         assert Fault(self.desk.status.fault) is fault, self.desk.status.reason
         assert text in self.desk.status.reason
         self.assert_stays_damped()
+
+    def assert_told_to_damp(self, cause_at: float, within: float = REACTION_S) -> dict:
+        """Within ``within`` seconds of ``cause_at`` the robot was told to damp; return what came over the wire."""
+        report = self.robot.tell(until='damping')
+        assert report['kind'] == 'damping', f'{report}; last status: {self.desk.status}'
+        assert report['not_finite'] == 0
+        assert report['since'] - cause_at <= within + RESOLUTION_S
+        return report
 
     def assert_stays_damped(self) -> None:
         """Damping is resent every cycle, and nothing but an operator's call ends it."""

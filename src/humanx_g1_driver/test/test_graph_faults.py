@@ -20,7 +20,7 @@ pytest.importorskip('humanx_msgs.msg', reason='the messages are not built')
 sys.path.insert(0, str(Path(__file__).parent))
 
 from diagnostic_msgs.msg import DiagnosticArray
-from fault_parts import REACTION_S, RESOLUTION_S, Desk, Peer, Play, environment, in_run
+from fault_parts import Desk, Peer, Play, environment, in_run
 from rclpy.qos import qos_profile_sensor_data
 from std_msgs.msg import String
 
@@ -172,8 +172,7 @@ def test_a_killed_node(stage, node, fault, text):
 def test_a_killed_driver(stage):
     loop = stage.pid('g1_driver/loop')
     cause = stage.kill('g1_driver')
-    report = stage.robot.tell(until='damping')
-    assert report['since'] - cause <= REACTION_S + RESOLUTION_S
+    stage.assert_told_to_damp(cause)
     stage.desk.until(lambda: not Path(f'/proc/{loop}').exists())
     assert stage.robot.tell()['kind'] == 'damping'
     stage.assert_recovers_only_when_asked()
@@ -208,9 +207,8 @@ def test_a_pause_of_ten_seconds(stage, part, faults):
     os.kill(pid, signal.SIGSTOP)
     try:
         if part != 'g1_driver/loop':
-            report = stage.robot.tell(until='damping')
-            assert report['since'] - cause <= REACTION_S + RESOLUTION_S
-        time.sleep(cause + PAUSE_S - time.monotonic())
+            stage.assert_told_to_damp(cause)
+        time.sleep(max(cause + PAUSE_S - time.monotonic(), 0.0))
     finally:
         os.kill(pid, signal.SIGCONT)
     report = stage.robot.tell(until='damping')
