@@ -3,11 +3,13 @@
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from humanx.cli import main
 from humanx_description import robot
 from humanx_description.errors import UserError
 from humanx_description.judge import SuccessRule
@@ -23,6 +25,9 @@ from humanx_training.xmimic.batch_policy import FunctionPolicy, OnnxPolicy
 from humanx_training.xmimic.closed_loop import Conditions, run_trials
 from humanx_training.xmimic.frame_loss import BurstLoss
 from humanx_training.xmimic.statistics import bootstrap_mean, wilson
+
+sys.path.insert(0, str(Path(__file__).parent))
+from clips_for_tests import standing
 
 BALL = ObjectSpec('ball', 'sphere', (0.11,), mass=0.43, friction=0.7)
 # The ball rolls against the standing robot's left shin.
@@ -187,6 +192,35 @@ def test_eval_command_writes_a_report(tmp_path: Path, monkeypatch: pytest.Monkey
         args = parser.parse_args([*common, *bad])
         with pytest.raises(UserError):
             args.run(args)
+
+
+def test_eval_command_gives_intervals_of_both_errors(tmp_path: Path) -> None:
+    """The football scenario with a robot that stands: E_o and E_h against a clip, from two trials."""
+    layout = ObservationLayout(mocap_terms())
+    zero = Mlp([(np.zeros((29, layout.size)), np.zeros(29))])
+    write_policy(tmp_path / 'p.onnx', zero, PolicyMetadata('football', 'mocap', layout, ('ball',)))
+    standing(200).save(tmp_path / 'clip.npz')
+    options = ['eval', '--skill', 'football', '--policy', str(tmp_path / 'p.onnx'), '--trials', '2', '--nominal-only']
+    options += ['--duration', '2.6', '--timestep', '0.005', '--clip', str(tmp_path / 'clip.npz')]
+    assert main([*options, '--json', str(tmp_path / 'r.json')]) == 0
+    report = json.loads((tmp_path / 'r.json').read_text())
+    for name in ('object_error', 'body_error'):
+        mean, low, high = report[name]
+        assert low <= mean <= high
+        assert 0 < mean < 10
+    assert report['object_error'][0] > report['body_error'][0]  # it stands as the clip does, the ball goes elsewhere
+    assert sum(report['sr']['failures'].values()) == 2
+
+
+@pytest.mark.slow
+def test_eval_command_writes_a_video(tmp_path: Path) -> None:
+    pytest.importorskip('imageio.v2')
+    layout = ObservationLayout(nep_terms())
+    zero = [(np.zeros((29, layout.size)), np.zeros(29))]
+    write_policy(tmp_path / 'p.onnx', Mlp(zero), PolicyMetadata('stand', 'nep', layout))
+    options = ['eval', '--skill', 'stand', '--policy', str(tmp_path / 'p.onnx'), '--trials', '1', '--nominal-only']
+    assert main([*options, '--duration', '0.3', '--video', str(tmp_path / 'grid.mp4')]) == 0
+    assert (tmp_path / 'grid.mp4').stat().st_size > 5_000
 
 
 def test_the_video_shows_every_trial_and_the_object_moving(tmp_path: Path) -> None:
