@@ -32,7 +32,7 @@ def _register_train(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--envs', type=int, help='environments')
     parser.add_argument('--iterations', type=int, help='PPO iterations')
     parser.add_argument('--seed', type=int)
-    parser.add_argument('--samples', type=int, default=12_000_000, help='budget of a kick\'s student of --teacher mpc')
+    parser.add_argument('--samples', type=int, default=8_000_000, help='budget of a kick\'s student of --teacher mpc')
     parser.add_argument('--preset', default='xmimic', help='method: xmimic, skillmimic, hdmi, base, +di, +it, ...')
     parser.add_argument('--scale', default='laptop', help='size: laptop, or paper')
     parser.add_argument('--set', nargs='+', default=[], metavar='KEY=VALUE', help='settings, as in ppo.epochs=5')

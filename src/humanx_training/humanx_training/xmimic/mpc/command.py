@@ -195,11 +195,9 @@ def run_student(args: argparse.Namespace) -> int:
     )
     config = DistillConfig(samples=args.samples, seed=seed)
     progress = Distillation(env, config, out, resume=args.resume).run()
-    best = out / 'best.pt'
-    chosen = best if best.exists() else out / 'student.pt'
     target = out / f'{skill.name}.onnx'
     export_student(
-        chosen, target, skill=skill.name, mode='mocap', object_roles=(ball.name,),
+        out / 'student.pt', target, skill=skill.name, mode='mocap', object_roles=(ball.name,),
         provenance={'teacher': source.name, 'ball_y': bank.ball_y.tolist(), 'envs': count,
                     'ranges': dataclasses.asdict(ranges)},
     )  # fmt: skip
