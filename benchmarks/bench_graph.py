@@ -14,7 +14,6 @@ import io
 import json
 import os
 import platform
-import signal
 import sys
 import tempfile
 import threading
@@ -50,7 +49,7 @@ class Measurement(threading.Thread):
         except Exception as error:
             self.error = f'{type(error).__name__}: {error}'
         finally:
-            os.kill(os.getpid(), signal.SIGINT)
+            self._launcher.stop()
 
     def _measure(self) -> None:
         import rclpy

@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import socket
 import sys
 import threading
@@ -18,6 +19,7 @@ from humanx_g1_driver import link as wire_link
 from humanx_g1_driver.limits import SafetyLimits
 from humanx_g1_driver.link import Kind, Link, LinkClosed
 from humanx_g1_driver.loop import ControlLoop
+from humanx_g1_driver.process_state import ProcessState
 from humanx_g1_driver.realtime import ask_for_realtime, bind_thread, freeze_garbage
 from humanx_g1_driver.safety import SafetyMachine
 from humanx_g1_driver.sdk import message_types
@@ -129,6 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
         orphan_seconds=config.orphan_s,
         tolerate_silent_writers=config.tolerate_silent_writers,
         describe_writer=WriterNames(wire),
+        ros_side=ProcessState(os.getppid()),
     )
     try:
         link.send(notice)

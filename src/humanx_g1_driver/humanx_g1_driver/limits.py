@@ -34,7 +34,7 @@ class SafetyLimits:
     targets_timeout: float = 0.05
     first_targets_timeout: float = 1.0
     state_timeout: float = 0.02
-    ros_timeout: float = 0.05
+    ros_timeout: float = 0.25
     overrun_timeout: float = 0.05
     max_tilt: float = np.pi / 3
     # Rated velocities are what the motors reach unloaded; above 1.5 times that the measurement is wrong or the robot is

@@ -19,6 +19,7 @@ from humanx_g1_driver.faults import Action, Answer, Fault, Mode, Problem
 from humanx_g1_driver.link import Kind, Link, LinkClosed
 from humanx_g1_driver.observed import ObservedStates, ResponseTimes
 from humanx_g1_driver.period_stats import PeriodStats
+from humanx_g1_driver.process_state import ProcessState
 from humanx_g1_driver.realtime import ClockWatch, Ticker
 from humanx_g1_driver.remote import read_keys, read_remote
 from humanx_g1_driver.safety import SafetyMachine
@@ -28,6 +29,7 @@ from humanx_g1_driver.wire import NUM_MOTORS, LowCmdBuffer, LowStateBuffer
 
 PERIOD_NS = 1_000_000
 ANSWER_S = 0.2  # the ROS side waits no longer for an answer
+ROS_LOOK_CYCLES = 10  # between two looks whether the ROS side has been stopped
 QUIT_SECONDS = 0.3  # of damping before leaving
 _N = robot.NUM_JOINTS
 
@@ -46,11 +48,12 @@ class ControlLoop:
         orphan_seconds: float = 3.0,
         tolerate_silent_writers: bool = False,
         describe_writer: Callable[[int], str | None] | None = None,
+        ros_side: ProcessState | None = None,
     ) -> None:
         """``state_every``, ``status_every``: cycles between packets to the ROS side.
 
         ``orphan_seconds``: how long to go on damping after the ROS side died. ``describe_writer``: returns, without
-        waiting, a name for the handle of a foreign writer.
+        waiting, a name for the handle of a foreign writer. ``ros_side``: the process at the link's other end.
         """
         self._machine = machine
         self._transport = transport
@@ -59,6 +62,7 @@ class ControlLoop:
         self._orphan_s = orphan_seconds
         self._tolerate_silent = tolerate_silent_writers
         self._describe_writer = describe_writer or (lambda handle: f'writer {handle:x}')
+        self._ros_side = ros_side
         self._state = LowStateBuffer()
         self._command = LowCmdBuffer()
         modes = np.zeros(NUM_MOTORS, dtype=np.uint8)
@@ -190,12 +194,18 @@ class ControlLoop:
         return self._machine.request(action, now)
 
     def _watch_ros(self, now: float) -> None:
-        """The ROS side: dead (then this process ends after a while of damping) or silent."""
+        """The ROS side: dead (then this process ends after a while of damping), stopped or silent."""
         machine = self._machine
         if self._orphan_since is not None:
             if now - self._orphan_since > self._orphan_s:
                 self._quit_at = now
-        elif now - self._ros_at > machine.limits.ros_timeout and machine.mode in (Mode.STAND, Mode.RUN):
+        elif machine.mode not in (Mode.STAND, Mode.RUN):
+            return
+        elif self._ros_side is not None and self._cycle % ROS_LOOK_CYCLES == 0 and self._ros_side.stopped():
+            machine.raise_fault(Problem(Fault.INTERNAL, 'the ROS side of the driver has been stopped'), now)
+        elif now - self._ros_at > machine.limits.ros_timeout:
+            # The middleware may hold it up for a moment where nodes come and go; a robot in RUN does not wait for that,
+            # its targets get stale first.
             silence = 1e3 * (now - self._ros_at)
             machine.raise_fault(
                 Problem(Fault.INTERNAL, f'the ROS side of the driver has been silent for {silence:.0f} ms'), now

@@ -2,6 +2,9 @@
 
 import math
 import os
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -15,6 +18,7 @@ from humanx_g1_driver.link import Kind, Link, LinkClosed
 from humanx_g1_driver.loop import QUIT_SECONDS, ControlLoop
 from humanx_g1_driver.observed import ObservedStates, ResponseTimes
 from humanx_g1_driver.period_stats import PeriodStats
+from humanx_g1_driver.process_state import ProcessState
 from humanx_g1_driver.publishers import PublisherCounts
 from humanx_g1_driver.realtime import ClockWatch, Ticker, ask_for_realtime
 from humanx_g1_driver.safety import SafetyMachine
@@ -196,6 +200,8 @@ def test_the_ros_side_that_falls_silent_or_dies():
     bench = Bench(orphan_seconds=0.5)
     bench.stand()
     bench.alive = False
+    bench.cycles(200)
+    assert bench.machine.fault is Fault.NONE, 'the middleware holds it up now and then'
     bench.cycles(60)
     assert bench.machine.fault is Fault.INTERNAL
     assert 'silent' in bench.machine.reason
@@ -205,6 +211,29 @@ def test_the_ros_side_that_falls_silent_or_dies():
     assert (bench.wire.sent[-1][2] == 5).all()
     bench.cycles(510)
     assert bench.loop._quit_at <= bench.now
+
+
+def test_a_ros_side_that_is_stopped_is_noticed_within_ten_milliseconds():
+    process = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
+    state = ProcessState(process.pid)
+    try:
+        bench = Bench(ros_side=state)
+        bench.stand()
+        assert bench.machine.fault is Fault.NONE
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        bench.cycles(10)
+        assert bench.machine.fault is Fault.INTERNAL
+        assert 'has been stopped' in bench.machine.reason
+        assert (bench.wire.sent[-1][2] == 5).all()
+        process.send_signal(signal.SIGCONT)
+        os.waitid(os.P_PID, process.pid, os.WCONTINUED)
+        assert not state.stopped()
+    finally:
+        process.kill()
+        process.wait()
+    assert not state.stopped(), 'gone is not stopped: the link tells of that'
+    state.close()
 
 
 def test_a_death_is_noticed_at_once():

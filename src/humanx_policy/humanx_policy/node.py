@@ -208,7 +208,8 @@ class PolicyNode(Node):
         if sample is None:
             self._refuse(state, reason, running)
             return
-        if not running:
+        # A driver that has only stopped reporting may be in RUN still: the history goes on.
+        if self._driver_state != DriverStatus.RUN:
             self._controller.reset()
         try:
             targets = self._controller.step(sample, objects)

@@ -60,7 +60,7 @@ class FakeRobot:
         self.damped: list[float] = []
         self.reasons: list[str] = []
         self.sent: dict[int, msgs.RobotState] = {}
-        self.send_states, self.send_objects = True, False
+        self.send_states, self.send_objects, self.send_status = True, False, True
         self.change_state: Callable = lambda message: None
         self.change_objects: Callable = lambda message: None
         self.mode = STAND
@@ -104,7 +104,7 @@ class FakeRobot:
             if self.send_objects and self._tick % 2 == 0:
                 self.objects.publish(self._objects(stamp))
                 self.last_objects = time.monotonic()
-            if self._tick % 4 == 0:
+            if self._tick % 4 == 0 and self.send_status:
                 self.driver.publish(msgs.DriverStatus(state=self.mode))
             next_time = max(next_time + 0.005, time.monotonic() - 0.005)
             time.sleep(max(0.0, next_time - time.monotonic()))
@@ -219,6 +219,10 @@ def test_targets_answer_states_and_equal_the_controller(fake, node):
     wait(lambda: fake.state() == RUNNING, 'status RUNNING')
     begun = len(fake.targets)
     wait(lambda: len(fake.targets) > begun + 50, 'targets in RUN')
+    # A driver whose reports get lost is in RUN still.
+    fake.send_status = False
+    wait(lambda: fake.state() == IDLE, 'status IDLE')
+    wait(lambda: len(fake.targets) > begun + 250, 'targets without status')
     targets = list(fake.targets)
     metadata = PolicyRuntime(library.find_policy('stand')).metadata
     np.testing.assert_array_equal(targets[0].kp, metadata.kp)

@@ -10,6 +10,7 @@ import torch
 
 from humanx_description.errors import UserError
 from humanx_policy import observation as ob
+from humanx_training.xmimic import precision
 from humanx_training.xmimic.batch_policy import OnnxPolicy
 from humanx_training.xmimic.distill import Distillation, DistillConfig, Memory, export_student, read_checkpoint
 
@@ -113,3 +114,17 @@ def test_memory_keeps_the_latest():
         memory.add(np.full((1, 2), k, np.float32), np.full((1, 1), k, np.float32))
     assert memory.count == 4
     assert sorted(memory.label[:, 0].tolist()) == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize('capable', [True, False])
+def test_products_are_rounded_only_where_that_is_fast_and_never_at_the_end(capable, monkeypatch):
+    monkeypatch.setattr(precision, 'has_bfloat16', lambda: capable)
+    layer, x = torch.nn.Linear(64, 8), torch.randn(4, 64)
+    with precision.products(0.0):
+        early = layer(x)
+    assert early.dtype == (torch.bfloat16 if capable else torch.float32)
+    early.float().square().mean().backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.dtype == torch.float32
+    with precision.products(precision.EXACT_FROM):
+        assert layer(x).dtype == torch.float32

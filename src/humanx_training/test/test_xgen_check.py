@@ -12,6 +12,7 @@ from humanx_training.xgen.check import check
 from humanx_training.xgen.flight import BodyState, World
 from humanx_training.xgen.interleave import to_interleaved
 from humanx_training.xgen.stage import Stage
+from humanx_training.xgen.surface import Surface
 
 FRAMES, FPS = 120, 100.0
 
@@ -109,3 +110,26 @@ def test_mirrored_joints_are_noticed(clip, stage):
     joints = bent(clip, 1, -2.5)
     report = check(change(clip, joint_pos=joints), stage=stage)
     assert any('mirrored' in p for p in report.problems), report.problems
+
+
+def test_a_strike_may_compress_what_a_hold_may_not(clip, stage):
+    surface = Surface.of(clip.object_spec())
+    ahead = np.linspace(0.1, 0.6, FRAMES)
+    near = _at(clip, ahead)
+    depth = -stage.distances(clip.qpos()[:, :36], surface, near, clip.object_quat).min(axis=1)
+    place = np.interp(-0.02, -depth, ahead)  # 2 cm inside the trunk
+    # It comes at 1.5 m/s, is thrown back at 1.5 m/s: inside for some 3 hundredths of a second.
+    bounced = place + 1.5 * np.abs(np.arange(FRAMES) - 60) / FPS
+    said = [p for p in check(change(clip, object_pos=_at(clip, bounced)), stage=stage).problems if 'inside' in p]
+    assert said == []
+    held = np.full(FRAMES, place)
+    said = [p for p in check(change(clip, object_pos=_at(clip, held)), stage=stage).problems if 'inside' in p]
+    assert len(said) == 1
+    assert '20 mm inside' in said[0]
+    deep = bounced - 0.05
+    said = [p for p in check(change(clip, object_pos=_at(clip, deep)), stage=stage).problems if 'inside' in p]
+    assert len(said) == 1
+
+
+def _at(clip, ahead):
+    return clip.root_pos + np.stack([ahead, 0 * ahead, 0 * ahead + 0.25], 1)
