@@ -12,7 +12,7 @@ from humanx_description.errors import UserError
 from humanx_policy import observation as ob
 from humanx_training.xmimic import precision
 from humanx_training.xmimic.batch_policy import OnnxPolicy
-from humanx_training.xmimic.distill import Distillation, DistillConfig, Memory, export_student, read_checkpoint
+from humanx_training.xmimic.distill import Distillation, DistillConfig, export_student, read_checkpoint
 
 LAYOUT = ob.ObservationLayout(ob.mocap_terms(history=(0,)))
 
@@ -106,14 +106,6 @@ def test_export_computes_the_same(tmp_path):
     with torch.no_grad():
         wanted = run.student(torch.from_numpy(obs)).numpy()
     np.testing.assert_allclose(OnnxPolicy(path).act(obs), wanted, atol=1e-5)
-
-
-def test_memory_keeps_the_latest():
-    memory = Memory.empty(4, 2, 1)
-    for k in range(6):
-        memory.add(np.full((1, 2), k, np.float32), np.full((1, 1), k, np.float32))
-    assert memory.count == 4
-    assert sorted(memory.label[:, 0].tolist()) == [2, 3, 4, 5]
 
 
 @pytest.mark.parametrize('capable', [True, False])

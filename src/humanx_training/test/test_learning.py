@@ -23,9 +23,10 @@ from humanx_training.xmimic import trainer as trainer_module
 from humanx_training.xmimic.amp import FrameStack, MotionPrior
 from humanx_training.xmimic.batch_policy import OnnxPolicy
 from humanx_training.xmimic.clip_set import make_clip_set
-from humanx_training.xmimic.dagger import LabelBuffer, distil
+from humanx_training.xmimic.dagger import distil
 from humanx_training.xmimic.env import HumanXEnv
 from humanx_training.xmimic.export import export_checkpoint, parity
+from humanx_training.xmimic.imitation import LabelBuffer
 from humanx_training.xmimic.ppo import (
     NonFiniteError,
     bc_loss,

@@ -18,36 +18,12 @@ import torch
 from rsl_rl.models import MLPModel
 
 from humanx_training.xmimic.config import DaggerConfig, PpoConfig
-from humanx_training.xmimic.distill import JOINT_WEIGHT
 from humanx_training.xmimic.env import HumanXEnv
+from humanx_training.xmimic.imitation import JOINT_WEIGHT, LabelBuffer
 from humanx_training.xmimic.ppo import NonFiniteError, make_model
 from humanx_training.xmimic.precision import products
 from humanx_training.xmimic.teachers import Teacher
 from humanx_training.xmimic.trainer import one_torch_thread
-
-
-class LabelBuffer:
-    """A ring of observations and labels in half the memory: float16 holds what a sensor can tell."""
-
-    def __init__(self, capacity: int, obs_size: int, actions: int, device: torch.device) -> None:
-        """Hold ``capacity`` pairs."""
-        self.obs = torch.zeros(capacity, obs_size, dtype=torch.float16, device=device)
-        self.label = torch.zeros(capacity, actions, device=device)
-        self.count = 0
-        self._next = 0
-
-    def add(self, obs: torch.Tensor, label: torch.Tensor) -> None:
-        """Add pairs (M, O), (M, A), overwriting the oldest."""
-        at = (self._next + torch.arange(len(obs), device=obs.device)) % len(self.obs)
-        self.obs[at] = obs.clamp(-6e4, 6e4).half()
-        self.label[at] = label
-        self._next = int((self._next + len(obs)) % len(self.obs))
-        self.count = min(self.count + len(obs), len(self.obs))
-
-    def sample(self, size: int, generator: torch.Generator | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a random batch."""
-        at = torch.randint(self.count, (size,), device=self.obs.device, generator=generator)
-        return self.obs[at].float(), self.label[at]
 
 
 @dataclass

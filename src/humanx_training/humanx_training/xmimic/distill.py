@@ -27,12 +27,11 @@ from humanx_description.errors import UserError
 from humanx_policy.export import Mlp, write_policy
 from humanx_policy.metadata import PolicyMetadata
 from humanx_policy.observation import ObservationLayout
+from humanx_training.xmimic.imitation import JOINT_WEIGHT, LabelBuffer
 from humanx_training.xmimic.precision import products
 
 _LOG = logging.getLogger(__name__)
 CHECKPOINT_FORMAT = 2
-# A leg's error may cost the balance, a wrist's does not.
-JOINT_WEIGHT = np.repeat(np.array([1.6, 1.2, 0.5], np.float32), [12, 3, 14])
 OBS_CLIP = 8.0  # standard deviations
 
 
@@ -109,35 +108,6 @@ class Student(nn.Module):
 
 
 @dataclass
-class Memory:
-    """The latest observations and labels; float16 holds what a sensor can tell."""
-
-    capacity: int
-    obs: torch.Tensor
-    label: torch.Tensor
-    count: int = 0
-    cursor: int = 0
-
-    @classmethod
-    def empty(cls, capacity: int, obs_size: int, actions: int = 29) -> Memory:
-        """Return room for ``capacity`` pairs."""
-        return cls(capacity, torch.zeros(capacity, obs_size, dtype=torch.float16), torch.zeros(capacity, actions))
-
-    def add(self, obs: np.ndarray, label: np.ndarray) -> None:
-        """Add pairs (M, O), (M, A), over the oldest ones."""
-        place = (self.cursor + torch.arange(len(obs))) % self.capacity
-        self.obs[place] = torch.from_numpy(obs).clamp(-6e4, 6e4).half()
-        self.label[place] = torch.from_numpy(label)
-        self.cursor = int((self.cursor + len(obs)) % self.capacity)
-        self.count = min(self.count + len(obs), self.capacity)
-
-    def sample(self, size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a random batch."""
-        place = torch.randint(self.count, (size,), generator=generator)
-        return self.obs[place].float(), self.label[place]
-
-
-@dataclass
 class Progress:
     """What has been spent and reached: one row of the curve per report."""
 
@@ -160,7 +130,7 @@ class Distillation:
         self._weight = torch.from_numpy(JOINT_WEIGHT)
         self._behaviour = copy.deepcopy(self.student)
         self.optimiser = torch.optim.Adam(self.student.parameters(), lr=config.learning_rate)
-        self.memory = Memory.empty(config.capacity, env.layout.size)
+        self.memory = LabelBuffer(config.capacity, env.layout.size, len(JOINT_WEIGHT))
         self.progress = Progress()
         self.noisy = np.arange(env.n) < config.noisy_share * env.n
         self._own: deque[Any] = deque(maxlen=600)  # outcomes of the student alone, without added noise
@@ -227,7 +197,7 @@ class Distillation:
 
     def _remember(self, collected: list[tuple[np.ndarray, np.ndarray]]) -> None:
         for obs, label in collected:
-            self.memory.add(obs, label)
+            self.memory.add(torch.from_numpy(obs), torch.from_numpy(label))
         self.progress.samples += self.env.n * len(collected)
 
     @torch.no_grad()
