@@ -215,7 +215,7 @@ class TestEpisode:
         np.testing.assert_allclose(second, football.episode.start.pos - football.episode.origin, atol=0.05)
 
     def test_the_partner_keeps_playing(self) -> None:
-        world = World(load_skill('football'), WorldConfig(balls=2))
+        world = World(load_skill('football'), WorldConfig(balls=3))
         world.begin_run()
         self.run(world, int(world.episode.start.delay * 1000) + 10)
         assert world.episode.launches == 1
@@ -227,8 +227,14 @@ class TestEpisode:
         self.run(world, 1)
         # To where the robot stands by now.
         np.testing.assert_allclose((world.episode.start.pos - before)[:2], [0.1, 0.3], atol=0.02)
-        self.run(world, int(2 * 1000 * world.skill.scenario.delay_s[1]))
+        launched = np.flatnonzero(np.abs(self.run(world, int(1000 * world.skill.scenario.delay_s[1]) + 10)[:, 3]) > 0.1)
         assert world.episode.launches == 2
+        # The first ball was touched, the second was not yet: it goes on rolling.
+        track = self.run(world, 1500)
+        assert world.episode.live
+        assert world.episode.launches == 2
+        assert launched.size
+        assert (track[:, 3] < -0.5).all()
 
     def test_touch_of_the_object_is_reported_by_body(self, football: World) -> None:
         football.reset(0)

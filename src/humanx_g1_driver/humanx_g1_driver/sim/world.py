@@ -83,8 +83,10 @@ class World:
 
     def step(self) -> None:
         """Advance by one millisecond and take one sample of the sensors."""
-        data = self.data
+        data, launches = self.data, self.episode.launches
         self.episode.before_step(data, TIMESTEP, self._touched)
+        if self.episode.launches != launches:
+            self._touched = False  # what touched the object before has nothing to do with its new start
         self.motors.apply(data)
         self.gantry.apply(data.qpos, data.qvel, data.qfrc_applied)
         if self._drag:
