@@ -58,7 +58,7 @@ class TrackStudent:
     def __init__(self, skill: Skill, files: Sequence[Path], source: Path, out: Path, config: TrainConfig) -> None:
         self.skill, self.out, self.config, self.source = skill, out, config, source
         self._clips = make_clip_set(load_clips(files))
-        self._names = checkpoint.digest(files)
+        self._names = checkpoint.digest(list(files))
         motions = [tracking.load_feasible(source / 'motions' / file.name) for file in files]
 
         self.env = self._make(config.env, config.seed)
