@@ -12,7 +12,6 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 
 from humanx import graph
-from humanx.shared_memory import clean_up
 from humanx_description import discovery
 from humanx_description.errors import UserError
 
@@ -65,7 +64,6 @@ def _actions(context: LaunchContext, mode: graph.Mode) -> list[Action]:
         bodies=tuple(filter(None, argument('bodies').split(','))),
     )
     graph.check(options)
-    clean_up()
     actions: list[Action] = [_node(spec) for spec in graph.nodes(options)]
     if argument('rviz') == 'true':
         view = graph.config_dir().parent / 'rviz' / 'view.rviz'

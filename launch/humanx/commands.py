@@ -52,7 +52,6 @@ def run_up(args: argparse.Namespace) -> int:
     """Bring the graph up and stay until it ends."""
     from humanx.launcher import Launcher
     from humanx.parameters import override
-    from humanx.shared_memory import clean_up
 
     options = graph.Options(
         mode=args.mode,
@@ -68,7 +67,6 @@ def run_up(args: argparse.Namespace) -> int:
     )
     graph.check(options)
     specs = override(graph.nodes(options), args.param)
-    clean_up()
     return Launcher(specs, duration=args.duration).run()
 
 

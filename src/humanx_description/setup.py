@@ -18,6 +18,7 @@ setup(
     maintainer='HumanX maintainers',
     maintainer_email='maintainers@humanx.invalid',
     description='The Unitree G1, objects, MuJoCo scenes, skills, scenarios and the judge.',
+    package_data={package_name: ['*.xml']},
     license='Apache-2.0',
     extras_require={'test': ['pytest']},
 )

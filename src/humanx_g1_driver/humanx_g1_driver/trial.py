@@ -56,7 +56,6 @@ def run_trials(options: TrialOptions, say: Callable[[str], None] = print) -> dic
     from humanx.graph import Options as GraphOptions
     from humanx.graph import skill_name
     from humanx.launcher import Launcher
-    from humanx.shared_memory import clean_up
 
     nodes = graph_nodes(options)
     _refuse_other_driver()
@@ -64,7 +63,6 @@ def run_trials(options: TrialOptions, say: Callable[[str], None] = print) -> dic
     started = datetime.datetime.now(datetime.timezone.utc)
     options.directory.mkdir(parents=True, exist_ok=True)
     log = options.directory / 'nodes.log'
-    clean_up()
     with log.open('w', encoding='utf-8') as out:
         launcher = Launcher(nodes, out=out)
         trials = Trials(options, skill, say, launcher.stop)

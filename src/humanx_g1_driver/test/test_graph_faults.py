@@ -27,7 +27,6 @@ from std_msgs.msg import String
 from humanx import graph
 from humanx.launcher import command
 from humanx.parameters import override
-from humanx.shared_memory import clean_up
 from humanx_description import robot
 from humanx_g1_driver.faults import Fault, Mode
 from humanx_msgs.msg import ObjectStates, PolicyStatus
@@ -73,8 +72,6 @@ class Graph(Play):
 
     def start_missing(self) -> None:
         missing = [spec for spec in self._specs if self._poll(spec.name) is not None]
-        if missing:
-            clean_up()  # as `humanx up` does, of what a killed process left
         for spec in missing:
             with (self._folder / f'{spec.name}.log').open('a') as log:
                 self._processes[spec.name] = subprocess.Popen(
