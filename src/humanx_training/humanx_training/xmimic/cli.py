@@ -38,7 +38,7 @@ def _register_train(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--set', nargs='+', default=[], metavar='KEY=VALUE', help='settings, as in ppo.epochs=5')
     parser.add_argument('--resume', action='store_true', help='continue the training in --out')
     parser.add_argument('--out', type=Path, help='folder of the run; default: out/<skill>_<kind>')
-    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--device', help='default: cuda:0 with --sim mujoco_warp where there is one, else cpu')
     parser.add_argument('--threads', type=int, default=2, help="torch's threads for gradients")
     parser.set_defaults(run=run_train)
 

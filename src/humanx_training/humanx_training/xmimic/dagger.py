@@ -36,12 +36,13 @@ class DaggerResult:
 
 def distil(
     env: HumanXEnv, teacher: Teacher, config: DaggerConfig, network: PpoConfig, *,
-    student: MLPModel | None = None, on_iteration: Callable[[int, MLPModel, float], None] | None = None,
-    quiet: bool = False,
+    student: MLPModel | None = None, first: int = 0,
+    on_iteration: Callable[[int, MLPModel, float], None] | None = None, quiet: bool = False,
 ) -> DaggerResult:
     """Train ``student`` (a new one by default) on ``env``'s policy observations; the environment's mode decides which.
 
-    ``on_iteration(iteration, student, loss)`` is called after each one, for evaluation and checkpoints.
+    ``on_iteration(iteration, student, loss)`` is called after each one, for evaluation and checkpoints. ``first`` is
+    the iteration to go on with: ``student`` was trained up to it, and fills an empty memory again.
     """
     env.acts_residual = False
     obs = env.observe()
@@ -52,19 +53,19 @@ def distil(
     losses: list[float] = []
     started = time.monotonic()
     pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for iteration in range(config.iterations):
+    for iteration in range(first, config.iterations):
         share = max(0.0, 1.0 - iteration / max(config.mix_iterations, 1)) if config.mix_iterations else 0.0
         acting.load_state_dict(student.state_dict())
         with one_torch_thread(), ThreadPoolExecutor(1) as pool:
             # One core collects with the student of the last iteration, the other learns from what was seen before.
-            learning = pool.submit(learner.learn, iteration) if iteration else None
+            learning = pool.submit(learner.learn, iteration) if iteration > first else None
             obs, pairs = _collect(env, teacher, acting, obs, config, share, draws)
             mean = learning.result() if learning else float('nan')
         for seen, label in pairs:
             learner.buffer.add(seen, label)
         if iteration < 10:
             learner.fit_normaliser()
-        if iteration == 0 or iteration + 1 == config.iterations:
+        if iteration == first or iteration + 1 == config.iterations:
             with one_torch_thread():
                 mean = learner.learn(iteration)
         if not mean < float('inf'):
@@ -72,7 +73,7 @@ def distil(
         losses.append(mean)
         if not quiet:
             done = iteration + 1
-            left = (time.monotonic() - started) / done * (config.iterations - done)
+            left = (time.monotonic() - started) / (done - first) * (config.iterations - done)
             print(f'dagger {done:4d}/{config.iterations}  loss {mean:.4f}  teacher share {share:.2f}  '
                   f'left {left:4.0f} s', file=sys.stderr, flush=True)  # fmt: skip
         if on_iteration is not None:

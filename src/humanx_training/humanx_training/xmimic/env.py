@@ -68,6 +68,8 @@ class HumanXEnv(VecEnv):
             raise UserError('clips: their bodies are not those the environment tracks; use load_clip_set.')
         self.cfg, self.clips, self.mode, self.groups = config, clips, mode, groups
         self.num_envs = config.num_envs
+        if simulator == 'mujoco_warp':
+            simulator_options.setdefault('device', str(clips.device))
         self.sim: Simulator = make_simulator(
             simulator, *_model_and_spec(clips, config), **simulator_options
         )

@@ -116,8 +116,8 @@ class _ObjectParameters:
         self._body_bounce = column([o.body_restitution for o in objects])
         self._rolling = column([o.rolling_rate for o in objects])
         # Calibrated once: solref of a grid of restitutions, interpolated at every draw.
-        self._grid = np.linspace(0.0, 0.9, 10)
-        self._grid_b = np.array([bounce_solref(float(e), sim.timestep) for e in self._grid])
+        solref = np.array([bounce_solref(float(e), sim.timestep) for e in np.linspace(0.0, _BOUNCIEST, 10)])
+        self._bounces = torch.as_tensor(solref, dtype=sim.qpos.dtype, device=sim.device)
         self._parameters = {field: sim.parameter(field) for field in _OBJECT_FIELDS}
         rows = {'geom': self._geoms, 'pair': self._pairs, 'spin': [self._dof + k for k in (3, 4, 5)]}
         self._rows_of = {k: torch.tensor(v, dtype=torch.long, device=sim.device) for k, v in rows.items()}
@@ -128,9 +128,10 @@ class _ObjectParameters:
         self.size_factor = torch.ones(sim.num_envs, dtype=sim.qpos.dtype, device=sim.device)
 
     def _solref(self, restitution: torch.Tensor) -> torch.Tensor:
-        e = restitution.clamp(0.0, 0.9).cpu().numpy()
-        values = np.stack([np.interp(e, self._grid, self._grid_b[:, k]) for k in (0, 1)], -1)
-        return torch.as_tensor(values, dtype=self._sim.qpos.dtype, device=self._sim.device)
+        at = restitution.clamp(0.0, _BOUNCIEST) / _BOUNCIEST * (len(self._bounces) - 1)
+        below = at.long().clamp(max=len(self._bounces) - 2)
+        part = (at - below)[:, None]
+        return (1.0 - part) * self._bounces[below] + part * self._bounces[below + 1]
 
     def restore(self) -> None:
         """Give every environment the object that the scene was built with."""
@@ -173,6 +174,7 @@ class _ObjectParameters:
             parameter['dof_damping'][row, spin] = damping[:, None]
 
 
+_BOUNCIEST = 0.9  # restitution
 _OBJECT_FIELDS = (
     'geom_size', 'geom_pos', 'geom_rbound', 'geom_aabb', 'body_mass', 'body_subtreemass', 'body_inertia',
     'body_invweight0', 'geom_friction', 'geom_solref', 'pair_friction', 'pair_solref', 'dof_damping',

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.out or Path('out') / f'{skill.name}_{args.kind}'
     if (out / 'last.pt').exists() and not args.resume:
         raise UserError(f'{out}: holds a training already; give --resume to continue it or another --out.')
-    _check_machine(config, args)
+    check_machine(config, args)
     torch.set_num_threads(args.threads)
     distributed = init_distributed()
     device = args.device
@@ -174,8 +174,13 @@ def _eval_envs(
     return {'noisy': make(base), 'clean': make(clean)}
 
 
-def _check_machine(config: TrainConfig, args: argparse.Namespace) -> None:
-    """Refuse what this machine has not got, more environments than memory holds included, before anything begins."""
+def check_machine(config: TrainConfig, args: argparse.Namespace) -> None:
+    """Refuse what this machine has not got, more environments than memory holds included, before anything begins.
+
+    Fills in the device where none was named.
+    """
+    if args.device is None:
+        args.device = 'cuda:0' if args.sim == 'mujoco_warp' and torch.cuda.is_available() else 'cpu'
     if args.sim == 'mujoco' and args.device != 'cpu':
         raise UserError(f'--device {args.device}: the simulator mujoco runs on the CPU; expected cpu.')
     if args.device.startswith('cuda') and not torch.cuda.is_available():

@@ -34,6 +34,7 @@ from humanx_training.xmimic.mpc.inverse import BodySolver
 from humanx_training.xmimic.mpc.on_the_spot import OnTheSpot, on_the_spot
 from humanx_training.xmimic.mpc.reference import Reference
 from humanx_training.xmimic.mpc.track_student import TrackStudent
+from humanx_training.xmimic.train_command import check_machine
 
 # What a distillation starts from: all of the randomisation; small errors of the start, since episodes that begin beyond
 # the feedback's reach teach nothing; an end as soon as that reach is left.
@@ -177,7 +178,9 @@ def run_student(args: argparse.Namespace) -> int:
         raise UserError(f'{out}: holds a student already; give --resume to continue it or another --out.')
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    run = TrackStudent(skill, files, source, out, _settings(args, skill))
+    settings = _settings(args, skill)
+    check_machine(settings, args)
+    run = TrackStudent(skill, files, source, out, settings, simulator=args.sim, device=args.device)
     run.train(resume=args.resume)
     print(json.dumps(run.curve[-1]) if run.curve else '', flush=True)
     print(f'wrote {out / f"{skill.name}.onnx"}', file=sys.stderr)

@@ -16,12 +16,13 @@ from pathlib import Path
 import torch
 from rsl_rl.models import MLPModel
 
+from humanx_description import robot
 from humanx_description.skills import Skill
 from humanx_training.xmimic import checkpoint
 from humanx_training.xmimic.clip_set import load_clips, make_clip_set
 from humanx_training.xmimic.config import EnvConfig, InitConfig, RandomisationConfig, TerminationConfig, TrainConfig
 from humanx_training.xmimic.dagger import distil
-from humanx_training.xmimic.env import HumanXEnv
+from humanx_training.xmimic.env import HumanXEnv, make_layout
 from humanx_training.xmimic.export import export_model
 from humanx_training.xmimic.failure import kept_failures
 from humanx_training.xmimic.mpc import tracking
@@ -55,54 +56,69 @@ def evaluation(settings: EnvConfig, condition: str, envs: int) -> EnvConfig:
 class TrackStudent:
     """One student: its environments, its distillation, its fine-tuning, its files."""
 
-    def __init__(self, skill: Skill, files: Sequence[Path], source: Path, out: Path, config: TrainConfig) -> None:
+    def __init__(
+        self, skill: Skill, files: Sequence[Path], source: Path, out: Path, config: TrainConfig, *,
+        simulator: str = 'mujoco', device: str = 'cpu',
+    ) -> None:
+        """``simulator`` and ``device`` are the fine-tuning's; feedback and measurement are of the C engine."""
         self.skill, self.out, self.config, self.source = skill, out, config, source
+        self._simulator, self._device = simulator, device
+        self._files = files
         self._clips = make_clip_set(load_clips(files))
         self._names = checkpoint.digest(list(files))
-        motions = [tracking.load_feasible(source / 'motions' / file.name) for file in files]
-
-        self.env = self._make(config.env, config.seed)
-        self.tests = {
-            name: self._make(evaluation(config.env, name, min(64, config.env.num_envs)), config.seed + 1)
-            for name in ('clean', 'training')
-        }
         originals = [source / 'originals' / file.name for file in files]
         self.original = None
         if all(file.exists() for file in originals):
             self.original = make_clip_set(load_clips(originals)).body_pos
-        self.teacher = tracking.TrackingTeacher(self.env, motions)
         self.curve: list[dict] = []
         self.best = -1.0
+        self.iteration = 0
 
-    def _make(self, settings: EnvConfig, seed: int, groups: tuple[str, ...] = ('policy',)) -> HumanXEnv:
-        return HumanXEnv(self._clips, settings, mode='nep', groups=groups, seed=seed)
+    def _make(self, settings: EnvConfig, seed: int) -> HumanXEnv:
+        return HumanXEnv(self._clips, settings, mode='nep', groups=('policy',), seed=seed)
 
     def train(self, resume: bool) -> None:
         """Distil; every 40 iterations evaluate, save, and export where the disturbed evaluation is the best so far;
         fine-tune the best one and measure what comes out."""
         torch.manual_seed(self.config.seed)
-        student = None
+        first = self._make(dataclasses.replace(self.config.env, num_envs=1), self.config.seed).observe()
+        student = make_model(first, 'policy', robot.NUM_JOINTS, self.config.ppo, actor=True)
         if resume and (self.out / 'student.pt').exists():
             state = torch.load(self.out / 'student.pt', weights_only=True)
-            student = make_model(self.env.observe(), 'policy', 29, self.config.ppo, actor=True)
             student.load_state_dict(state['student'])
             self.curve, self.best = json.loads(state['curve']), state['best']
+            self.iteration = state['iteration']
+        if self.iteration < self.config.dagger.iterations:
+            self._distil(student)
+        if (self.out / BEST).exists():
+            student.load_state_dict(torch.load(self.out / BEST, weights_only=True))
+        if self.config.iterations:
+            self._fine_tune(student, resume)
+        self._report(student)
+
+    def _distil(self, student: MLPModel) -> None:
+        """Go on with the imitation from the iteration that was reached."""
+        env = self._make(self.config.env, self.config.seed + self.iteration)
+        tests = {
+            name: self._make(evaluation(self.config.env, name, min(64, env.num_envs)), self.config.seed + 1)
+            for name in ('clean', 'training')
+        }
+        motions = [tracking.load_feasible(self.source / 'motions' / file.name) for file in self._files]
+        teacher = tracking.TrackingTeacher(env, motions)
         began, spent = time.monotonic(), time.process_time()
 
-        def on_iteration(iteration: int, model, loss: float) -> None:
+        def on_iteration(iteration: int, model: MLPModel, loss: float) -> None:
             if (iteration + 1) % _EVERY == 0 or iteration + 1 == self.config.dagger.iterations:
                 wall, cpu = time.monotonic() - began, time.process_time() - spent
-                self._evaluate(iteration + 1, model, loss, {'minutes': wall / 60, 'cpu_minutes': cpu / 60})
+                self._evaluate(iteration + 1, model, loss, {'minutes': wall / 60, 'cpu_minutes': cpu / 60}, tests)
 
-        with kept_failures(self.out, self.env, 'while the student imitated'):
-            result = distil(
-                self.env, self.teacher, self.config.dagger, self.config.ppo, student=student, on_iteration=on_iteration
+        with kept_failures(self.out, env, 'while the student imitated'):
+            distil(
+                env, teacher, self.config.dagger, self.config.ppo, student=student, first=self.iteration,
+                on_iteration=on_iteration,
             )
-        if (self.out / BEST).exists():
-            result.student.load_state_dict(torch.load(self.out / BEST, weights_only=True))
-        if self.config.iterations:
-            self._fine_tune(result.student, resume)
-        self._report(result.student)
+        for used in (env, *tests.values()):
+            used.close()
 
     def _fine_tune(self, student: MLPModel, resume: bool) -> None:
         """Improve ``student`` with PPO under the training's disturbances, where linear feedback has no answer.
@@ -113,10 +129,16 @@ class TrackStudent:
         folder.mkdir(exist_ok=True)
         # Errors that imitation could not use: states beyond the feedback's reach are what is to be learnt.
         settings = dataclasses.replace(config.env, termination=TerminationConfig())
-        env = self._make(settings, config.seed + 3, ('policy', 'privileged'))
+        clips = make_clip_set(load_clips(self._files), self._device)
+
+        def make(settings: EnvConfig, seed: int) -> HumanXEnv:
+            return HumanXEnv(
+                clips, settings, mode='nep', simulator=self._simulator, groups=('policy', 'privileged'), seed=seed
+            )
+
+        env = make(settings, config.seed + 3)
         tests = {
-            name: self._make(evaluation(config.env, name, 128), config.seed + 4, ('policy', 'privileged'))
-            for name in ('training', 'clean')
+            name: make(evaluation(config.env, name, PHASES), config.seed + 4) for name in ('training', 'clean')
         }
         trainer = Trainer(
             env, config, folder, kind='student', skill=self.skill.name, clip_names=self._names, eval_envs=tests
@@ -132,6 +154,8 @@ class TrackStudent:
         self.curve.append({'ppo_iterations': best['iteration'], 'training_reached': best['best']})
         (self.out / 'curve.json').write_text(json.dumps(self.curve, indent=1) + '\n')
         self._export(student, {'ppo_iterations': best['iteration'], 'ppo_envs': env.num_envs})
+        for used in (env, *tests.values()):
+            used.close()
 
     def _report(self, student: MLPModel) -> None:
         """Measure the best student from random phases under every condition and write ``report.json``."""
@@ -149,14 +173,16 @@ class TrackStudent:
             print(json.dumps({name: report[name]}), file=sys.stderr, flush=True)
         (self.out / 'report.json').write_text(json.dumps(report, indent=1) + '\n')
 
-    def _evaluate(self, iteration: int, student: MLPModel, loss: float, spent: dict[str, float]) -> None:
+    def _evaluate(
+        self, iteration: int, student: MLPModel, loss: float, spent: dict[str, float], tests: dict[str, HumanXEnv]
+    ) -> None:
         result: dict[str, Tracking] = {
             name: track(env, lambda obs: student(obs).clamp(-_LIMIT, _LIMIT), original=self.original)
-            for name, env in self.tests.items()
+            for name, env in tests.items()
         }
         d = self.config.dagger
         entry = {name: round(value, 1) for name, value in spent.items()}
-        entry |= {'samples': iteration * d.steps * self.env.num_envs, 'loss': round(loss, 5)}
+        entry |= {'samples': iteration * d.steps * self.config.env.num_envs, 'loss': round(loss, 5)}
         for name, value in result.items():
             entry |= {f'{name}_reached': value.reached, f'{name}_body_error_m': round(value.original_error, 4)}
         self.curve.append(entry)
@@ -168,13 +194,16 @@ class TrackStudent:
             self._export(student, entry)
         (self.out / 'curve.json').write_text(json.dumps(self.curve, indent=1) + '\n')
         torch.save(
-            {'student': student.state_dict(), 'curve': json.dumps(self.curve), 'best': self.best},
+            {
+                'student': student.state_dict(), 'curve': json.dumps(self.curve), 'best': self.best,
+                'iteration': iteration,
+            },
             self.out / 'student.pt',
         )  # fmt: skip
 
     def _export(self, student: MLPModel, provenance: dict) -> None:
         export_model(
             student, self.out / f'{self.skill.name}.onnx', skill=self.skill.name, mode='nep',
-            layout=self.env.layout, object_roles=(), activation=self.config.ppo.activation,
+            layout=make_layout('nep'), object_roles=(), activation=self.config.ppo.activation,
             provenance={'teacher': self.source.name, 'seed': self.config.seed, **provenance},
         )  # fmt: skip

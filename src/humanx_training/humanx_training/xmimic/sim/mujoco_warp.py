@@ -1,8 +1,8 @@
 """MuJoCo Warp: every environment on one CUDA device, nothing copied through the host.
 
-The step is captured as a CUDA graph. Tensors are float32 views or copies on the device. Contacts are found from the
-same geometry pairs as on the CPU. Runs on Warp's CPU device too, slowly: that is how its results are compared with the
-C engine's in the tests.
+Steps, forward dynamics and kinematics are captured as CUDA graphs. Tensors are float32 views or copies on the device.
+Contacts are found from the same geometry pairs as on the CPU. Runs on Warp's CPU device too, slowly: that is how its
+results are compared with the C engine's in the tests.
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ BATCHED = (
     'dof_damping', 'dof_armature', 'geom_size', 'geom_pos', 'geom_rbound', 'geom_aabb', 'geom_friction', 'geom_solref',
     'pair_friction', 'pair_solref', 'actuator_gainprm', 'actuator_biasprm', 'actuator_forcerange',
 )  # fmt: skip
+
+# Functions of MuJoCo Warp by what they are needed for; each row is a CUDA graph.
+_PARTS = {
+    'step': ('step',),
+    'forward': ('fwd_position', 'fwd_velocity'),
+    'kinematics': ('kinematics', 'com_pos', 'com_vel'),
+}
 
 
 class MujocoWarpSimulator(Simulator):
@@ -43,7 +50,7 @@ class MujocoWarpSimulator(Simulator):
             raise UserError(
                 'simulator mujoco_warp: the packages mujoco-warp 3.11 and warp-lang are missing; install them.'
             ) from None
-        wp.config.quiet = True
+        wp.config.log_level = getattr(wp, 'LOG_WARNING', 30)  # not a line for each of a hundred kernels
         wp.init()
         self._mjw, self._wp = mjw, wp
         name = device or ('cuda:0' if wp.is_cuda_available() else 'cpu')
@@ -60,12 +67,13 @@ class MujocoWarpSimulator(Simulator):
                 f'environments: {num_envs} do not fit on {name} ({str(error).splitlines()[0]}); expected fewer.'
             ) from None
         self._bind()
-        self._graph = None
+        self._graphs: dict[str, object] = {}
         self._forward()
         if self._wp_device.is_cuda:
-            with wp.ScopedDevice(self._wp_device), wp.ScopedCapture() as capture:
-                mjw.step(self._model, self._data)
-            self._graph = capture.graph
+            for name in _PARTS:
+                with wp.ScopedDevice(self._wp_device), wp.ScopedCapture() as capture:
+                    self._run(name)
+                self._graphs[name] = capture.graph
 
     def _bind(self) -> None:
         n, spec, d = self.num_envs, self.spec, self._data
@@ -102,6 +110,15 @@ class MujocoWarpSimulator(Simulator):
         member = (self.geom_mask[None, None] & self.pair_mask[:, :, None]) != 0
         self._member = torch.as_tensor(member, device=self._device)
         self._drag_dofs = torch.as_tensor(self.model.body_dofadr[self.drag_ids].astype(np.int64), device=self._device)
+
+    def _run(self, name: str) -> None:
+        """Run a part of MuJoCo Warp: its graph once there is one."""
+        if name in self._graphs:
+            self._wp.capture_launch(self._graphs[name])
+            return
+        with self._wp.ScopedDevice(self._wp_device):
+            for function in _PARTS[name]:
+                getattr(self._mjw, function)(self._model, self._data)
 
     @property
     def device(self) -> torch.device:
@@ -141,11 +158,7 @@ class MujocoWarpSimulator(Simulator):
         for substep in range(substeps):
             self._ctrl.copy_(delayed(wanted, self._past, command_age(self.delay, substep, substeps)))
             self._apply_forces()
-            if self._graph is not None:
-                self._wp.capture_launch(self._graph)
-            else:
-                with self._wp.ScopedDevice(self._wp_device):
-                    self._mjw.step(self._model, self._data)
+            self._run('step')
             self._mark_contacts(with_force=substep == substeps - 1)
         self._past = torch.cat([wanted[:, None], self._past[:, :-1]], 1)
         sound = torch.isfinite(self.qpos).all(-1) & torch.isfinite(self.qvel).all(-1)
@@ -166,9 +179,7 @@ class MujocoWarpSimulator(Simulator):
             self._force[:, self._drag_index[slot], :3] += drag
 
     def _forward(self, where: slice | torch.Tensor = slice(None)) -> None:
-        with self._wp.ScopedDevice(self._wp_device):
-            self._mjw.fwd_position(self._model, self._data)
-            self._mjw.fwd_velocity(self._model, self._data)
+        self._run('forward')
         kept, kept_force = self.contact.clone(), self.contact_force.clone()
         self.contact.zero_()
         self._mark_contacts(with_force=False)
@@ -179,10 +190,7 @@ class MujocoWarpSimulator(Simulator):
         self._gather()
 
     def _kinematics(self) -> None:
-        with self._wp.ScopedDevice(self._wp_device):
-            self._mjw.kinematics(self._model, self._data)
-            self._mjw.com_pos(self._model, self._data)
-            self._mjw.com_vel(self._model, self._data)
+        self._run('kinematics')
         self._gather()
 
     def _gather(self) -> None:
