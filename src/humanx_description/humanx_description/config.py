@@ -6,6 +6,7 @@ errors; numbers are converted to ``float`` where a ``float`` is declared, never 
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from humanx_description.errors import UserError
 
 T = TypeVar('T')
+_EXPONENT = re.compile(r'[-+]?\d+(\.\d*)?[eE][-+]?\d+')
 
 
 def read_yaml(path: Path) -> dict:
@@ -91,6 +93,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return {_convert(args[0], k, where): _convert(args[1], v, f'{where}.{k}') for k, v in value.items()}
     if kind is Any:
         return value
+    if kind is float and isinstance(value, str) and _EXPONENT.fullmatch(value):
+        value = float(value)  # YAML 1.1 takes 1e-3 for text, for want of a point
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise UserError(f'{where} is {value}; expected a finite number.')

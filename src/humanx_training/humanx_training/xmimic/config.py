@@ -202,6 +202,7 @@ class PpoConfig:
     entropy: float = 0.002  # the paper: 0.01
     learning_rate: float = 1e-3
     critic_learning_rate: float = 1e-3  # of its own: the KL rule would starve it
+    min_learning_rate: float = 1e-5
     max_learning_rate: float = 3e-3
     desired_kl: float = 0.01
     max_grad_norm: float = 1.0

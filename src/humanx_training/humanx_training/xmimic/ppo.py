@@ -237,7 +237,7 @@ class XMimicPPO(PPO):
             torch.distributed.all_reduce(kl)
             kl = kl / self.distributed.world
         if kl > 2.0 * self.desired_kl:
-            self.learning_rate = max(1e-5, self.learning_rate / 1.5)
+            self.learning_rate = max(self.config.min_learning_rate, self.learning_rate / 1.5)
         elif 0.0 < kl < 0.5 * self.desired_kl:
             self.learning_rate = min(self.config.max_learning_rate, self.learning_rate * 1.5)
         self.optimizer.param_groups[0]['lr'] = self.learning_rate
@@ -295,5 +295,10 @@ def gaussian_kl(
 
 
 def bc_loss(mean: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Return the mean over samples of the squared distance of mean actions, eq. 4: (M, 29) twice to a scalar."""
-    return (mean - teacher).square().sum(-1).mean()
+    """Return the mean over samples of the squared distance of mean actions, eq. 4: (M, 29) twice to a scalar.
+
+    Where the teacher is NaN it has no answer, and the sample counts for nothing.
+    """
+    known = torch.isfinite(teacher).all(-1)
+    distance = (mean - torch.where(known[:, None], teacher, 0.0)).square().sum(-1)
+    return (distance * known).sum() / known.sum().clamp(min=1)

@@ -112,7 +112,11 @@ class Trainer:
     def _observe(self, obs: TensorDict) -> TensorDict:
         if self.teacher is not None:
             obs = obs.clone(recurse=False)
-            obs['teacher_action'] = self.teacher.label(self.env)
+            label = self.teacher.label(self.env)
+            strayed = getattr(self.teacher, 'strayed', None)
+            if strayed is not None:  # where a teacher gives up, there is nothing to imitate
+                label = label.masked_fill(strayed[:, None], float('nan'))
+            obs['teacher_action'] = label
         return obs
 
     def start_from(self, state: dict[str, Any], path: Path, *, critic_only: bool = False) -> None:

@@ -77,6 +77,10 @@ class TrackStudent:
     def _make(self, settings: EnvConfig, seed: int) -> HumanXEnv:
         return HumanXEnv(self._clips, settings, mode='nep', groups=('policy',), seed=seed)
 
+    def _teacher(self, env: HumanXEnv) -> tracking.TrackingTeacher:
+        motions = [tracking.load_feasible(self.source / 'motions' / file.name) for file in self._files]
+        return tracking.TrackingTeacher(env, motions)
+
     def train(self, resume: bool) -> None:
         """Distil; every 40 iterations evaluate, save, and export where the disturbed evaluation is the best so far;
         fine-tune the best one and measure what comes out."""
@@ -103,8 +107,7 @@ class TrackStudent:
             name: self._make(evaluation(self.config.env, name, min(64, env.num_envs)), self.config.seed + 1)
             for name in ('clean', 'training')
         }
-        motions = [tracking.load_feasible(self.source / 'motions' / file.name) for file in self._files]
-        teacher = tracking.TrackingTeacher(env, motions)
+        teacher = self._teacher(env)
         began, spent = time.monotonic(), time.process_time()
 
         def on_iteration(iteration: int, model: MLPModel, loss: float) -> None:
@@ -121,8 +124,10 @@ class TrackStudent:
             used.close()
 
     def _fine_tune(self, student: MLPModel, resume: bool) -> None:
-        """Improve ``student`` with PPO under the training's disturbances, where linear feedback has no answer.
+        """Improve ``student`` with PPO and behaviour cloning (eq. 4) under the training's disturbances.
 
+        The feedback goes on to be imitated wherever it has an answer; without that a body that cannot see where it is
+        soon walks off its path, since the policy's gradient is noise beside what pushes and forces do to the return.
         What it begins with is evaluated first: a run that never gets better leaves the student as it was.
         """
         config, folder = self.config, self.out / 'ppo'
@@ -141,7 +146,8 @@ class TrackStudent:
             name: make(evaluation(config.env, name, PHASES), config.seed + 4) for name in ('training', 'clean')
         }
         trainer = Trainer(
-            env, config, folder, kind='student', skill=self.skill.name, clip_names=self._names, eval_envs=tests
+            env, config, folder, kind='student', skill=self.skill.name, clip_names=self._names, eval_envs=tests,
+            teacher=self._teacher(env) if config.ppo.bc_coef > 0 else None,
         )
         if resume and (folder / 'last.pt').exists():
             trainer.resume(folder / 'last.pt')
