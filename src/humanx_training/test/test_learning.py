@@ -65,6 +65,15 @@ def _trainer(out: Path, changes: dict | None = None, *, kind: str = 'teacher', b
     return Trainer(env, config, out, kind=kind, skill='stand', clip_names=['a 0'], teacher=teacher, quiet=True)  # type: ignore[arg-type]
 
 
+def test_bc_loss_leaves_out_what_the_teacher_does_not_answer() -> None:
+    mean = torch.tensor([[3.0, 4.0], [9.0, 9.0], [0.0, 0.0]], requires_grad=True)
+    loss = bc_loss(mean, torch.tensor([[0.0, 0.0], [float('nan'), float('nan')], [0.0, 0.0]]))
+    assert loss.item() == 12.5
+    loss.backward()
+    assert mean.grad.tolist() == [[3.0, 4.0], [0.0, 0.0], [0.0, 0.0]]
+    assert bc_loss(mean.detach(), torch.full((3, 2), float('nan'))).item() == 0.0
+
+
 def test_bc_loss_is_the_mean_squared_distance() -> None:
     assert bc_loss(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.zeros(2, 2)).item() == 12.5
 

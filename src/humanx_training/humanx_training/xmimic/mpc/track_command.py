@@ -180,7 +180,9 @@ def run_student(args: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     settings = _settings(args, skill)
     check_machine(settings, args)
-    run = TrackStudent(skill, files, source, out, settings, simulator=args.sim, device=args.device)
+    run = TrackStudent(
+        skill, files, source, out, settings, simulator=args.sim, device=args.device, threads=args.threads
+    )
     run.train(resume=args.resume)
     print(json.dumps(run.curve[-1]) if run.curve else '', flush=True)
     print(f'wrote {out / f"{skill.name}.onnx"}', file=sys.stderr)

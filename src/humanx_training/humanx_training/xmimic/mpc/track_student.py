@@ -58,11 +58,11 @@ class TrackStudent:
 
     def __init__(
         self, skill: Skill, files: Sequence[Path], source: Path, out: Path, config: TrainConfig, *,
-        simulator: str = 'mujoco', device: str = 'cpu',
+        simulator: str = 'mujoco', device: str = 'cpu', threads: int = 1,
     ) -> None:
-        """``simulator`` and ``device`` are the fine-tuning's; feedback and measurement are of the C engine."""
+        """``simulator``, ``device`` and torch's ``threads`` are the fine-tuning's; the rest is of the C engine."""
         self.skill, self.out, self.config, self.source = skill, out, config, source
-        self._simulator, self._device = simulator, device
+        self._simulator, self._device, self._threads = simulator, device, threads
         self._files = files
         self._clips = make_clip_set(load_clips(files))
         self._names = checkpoint.digest(list(files))
@@ -154,7 +154,9 @@ class TrackStudent:
         else:
             learned = {k: v for k, v in student.state_dict().items() if not k.startswith('distribution')}
             trainer.ppo.actor.load_state_dict(learned, strict=False)
+        torch.set_num_threads(self._threads)
         trainer.run()
+        torch.set_num_threads(1)
         best = checkpoint.load(folder / 'best.pt', 'student')
         student.load_state_dict(best['algorithm']['actor_state_dict'])
         self.curve.append({'ppo_iterations': best['iteration'], 'training_reached': best['best']})
