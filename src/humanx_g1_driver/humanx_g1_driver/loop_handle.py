@@ -28,7 +28,7 @@ class ControlLoopProcess:
         """Start the process and wait until it is on the wire; raise :class:`UserError` if it refuses."""
         self._link, theirs = Link.pair()
         self._lock = threading.Lock()
-        self._answers: dict[int, Answer] = {}
+        self._answers: dict[int, Answer | None] = {}  # to what is being asked; None: not yet
         self._answered = threading.Condition()
         self._next_id = 1
         self.summary: np.void | None = None
@@ -85,10 +85,14 @@ class ControlLoopProcess:
         with self._answered:
             number, self._next_id = self._next_id, self._next_id + 1
             packet['id'], packet['action'], packet['asked_at'] = number, action, time.monotonic()
-            if not self._send(packet):
-                return Answer(False, 'the control loop does not take requests')
-            self._answered.wait_for(lambda: number in self._answers, ANSWER_S)
-            return self._answers.pop(number, Answer(False, 'the control loop does not answer'))
+            self._answers[number] = None
+            try:
+                if not self._send(packet):
+                    return Answer(False, 'the control loop does not take requests')
+                self._answered.wait_for(lambda: self._answers[number] is not None, ANSWER_S)
+                return self._answers[number] or Answer(False, 'the control loop does not answer')
+            finally:
+                del self._answers[number]  # an answer that comes later has nobody waiting for it
 
     def _send(self, packet: np.ndarray) -> bool:
         try:
@@ -110,10 +114,11 @@ class ControlLoopProcess:
                 on_packet(None)
             elif packet['kind'] == Kind.ANSWER:
                 with self._answered:
-                    self._answers[int(packet['id'])] = Answer(
-                        bool(packet['accepted']), wire_link.read_text(packet['text'])
-                    )
-                    self._answered.notify_all()
+                    if int(packet['id']) in self._answers:
+                        self._answers[int(packet['id'])] = Answer(
+                            bool(packet['accepted']), wire_link.read_text(packet['text'])
+                        )
+                        self._answered.notify_all()
             elif packet['kind'] == Kind.DONE:
                 self.summary = packet
             else:
