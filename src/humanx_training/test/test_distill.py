@@ -78,8 +78,11 @@ def test_resume_continues_and_a_second_run_does_not_overwrite(tmp_path):
 def test_a_nan_label_stops_the_run(tmp_path):
     env = LinearEnv()
     env.label = lambda: np.full((env.n, 29), np.nan, np.float32)  # type: ignore[method-assign]
-    with pytest.raises(UserError, match='not finite at iteration 0'):
+    with pytest.raises(UserError, match=r"in iteration 0: the teacher's action is not finite; .*nonfinite\.pt"):
         Distillation(env, CONFIG, tmp_path).iterate(0.0)
+    state = torch.load(tmp_path / 'nonfinite.pt', weights_only=True)
+    assert state['label'].isnan().all()
+    assert state['obs'].isfinite().all()
 
 
 def test_foreign_files_are_refused(tmp_path):

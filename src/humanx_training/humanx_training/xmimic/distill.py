@@ -27,6 +27,7 @@ from humanx_description.errors import UserError
 from humanx_policy.export import Mlp, write_policy
 from humanx_policy.metadata import PolicyMetadata
 from humanx_policy.observation import ObservationLayout
+from humanx_training.xmimic import failure
 from humanx_training.xmimic.imitation import JOINT_WEIGHT, LabelBuffer
 from humanx_training.xmimic.precision import products
 
@@ -176,7 +177,7 @@ class Distillation:
         collected = self._collect(share)
         learner.join()
         if len(losses) < config.updates or not np.isfinite(losses).all():
-            raise UserError(f'{self.folder}: the imitation loss is not finite at iteration {progress.iteration}.')
+            raise self._failure('the imitation loss', student=self.student.state_dict())
         self._remember(collected)
         self._loss = float(np.mean(losses))
         progress.iteration += 1
@@ -200,6 +201,17 @@ class Distillation:
             self.memory.add(torch.from_numpy(obs), torch.from_numpy(label))
         self.progress.samples += self.env.n * len(collected)
 
+    def _failure(self, where: str, **found: Any) -> UserError:
+        """Keep the state that is not finite; return the sentence to stop with. The last checkpoint stays."""
+        path = self.folder / failure.FILE
+        sim = getattr(self.env, 'sim', None)
+        physics = {} if sim is None else {'qpos': sim.qpos.clone(), 'qvel': sim.qvel.clone()}
+        torch.save({'where': where, 'iteration': self.progress.iteration, **physics, **found}, path)
+        return UserError(
+            f'training stopped in iteration {self.progress.iteration}: {where} is not finite; '
+            f'the state that caused it is in {path}.'
+        )
+
     @torch.no_grad()
     def act(self, obs: np.ndarray) -> np.ndarray:
         """Return the acting student's actions (N, 29) for observations (N, O)."""
@@ -211,6 +223,9 @@ class Distillation:
         teacher = rng.random(env.n) < share
         for _ in range(config.steps):
             obs, label = env.observation(), env.label()
+            for name, values in (('an observation', obs), ("the teacher's action", label)):
+                if not np.isfinite(values).all():
+                    raise self._failure(name, obs=torch.from_numpy(obs), label=torch.from_numpy(label))
             collected.append((obs.copy(), np.clip(label, -config.label_limit, config.label_limit)))
             action = np.where(teacher[:, None], label, self.act(obs)) if share < 1 else label
             action = action + config.action_noise * self.noisy[:, None] * rng.standard_normal(action.shape)
