@@ -65,6 +65,14 @@ def _trainer(out: Path, changes: dict | None = None, *, kind: str = 'teacher', b
     return Trainer(env, config, out, kind=kind, skill='stand', clip_names=['a 0'], teacher=teacher, quiet=True)  # type: ignore[arg-type]
 
 
+def test_cloning_falls_by_a_constant_factor() -> None:
+    settings = cfg.PpoConfig(bc_coef=2.0, bc_final=0.02)
+    assert [settings.cloning(s) for s in (0.0, 0.5, 1.0)] == pytest.approx([2.0, 0.2, 0.02])
+    assert cfg.PpoConfig(bc_coef=2.0).cloning(0.7) == 2.0
+    with pytest.raises(ValueError, match='bc_final is 3'):
+        cfg.PpoConfig(bc_final=3.0)
+
+
 def test_bc_loss_leaves_out_what_the_teacher_does_not_answer() -> None:
     mean = torch.tensor([[3.0, 4.0], [9.0, 9.0], [0.0, 0.0]], requires_grad=True)
     loss = bc_loss(mean, torch.tensor([[0.0, 0.0], [float('nan'), float('nan')], [0.0, 0.0]]))

@@ -208,12 +208,21 @@ class PpoConfig:
     max_grad_norm: float = 1.0
     value_coef: float = 1.0
     bc_coef: float = 1.0  # eq. 4, students only
+    bc_final: float | None = None  # what it falls to over the training, by a constant factor; None: it does not
     critic_warmup: int = 0  # iterations in which only the critic learns
 
     def __post_init__(self) -> None:
         for name in ('steps', 'epochs', 'mini_batches'):
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} is {getattr(self, name)}; expected 1 or more.')
+        if self.bc_coef > 0 and self.bc_final is not None and not 0.0 < self.bc_final <= self.bc_coef:
+            raise ValueError(f'bc_final is {self.bc_final}; expected more than 0 and at most bc_coef.')
+
+    def cloning(self, spent: float) -> float:
+        """Return the weight of behaviour cloning when the share ``spent`` (0 to 1) of the iterations is gone."""
+        if self.bc_final is None or self.bc_coef == 0:
+            return self.bc_coef
+        return self.bc_coef * (self.bc_final / self.bc_coef) ** spent
 
 
 @dataclass(frozen=True)

@@ -246,6 +246,8 @@ class Trainer:
                 logs.append(torch.stack(tuple(extras['log'].values())))
             self.ppo.compute_returns(obs)
         collected = time.perf_counter()
+        if self.teacher is not None:
+            self.ppo.bc_coef = c.ppo.cloning(self.iteration / max(c.iterations, 1))
         log = self.ppo.update()
         if self.prior is not None:
             flat = torch.cat(stacks)

@@ -48,7 +48,7 @@ _DEFAULTS: dict = {
     # For the fine-tuning: a student that already works is moved in small steps, and the critic learns first.
     'ppo': {
         'hidden': [384, 256, 128], 'init_std': 0.1, 'critic_warmup': 15, 'learning_rate': 3e-5, 'desired_kl': 0.004,
-        'min_learning_rate': 1e-6, 'max_learning_rate': 5e-4, 'entropy': 0.0, 'bc_coef': 0.1,
+        'min_learning_rate': 1e-6, 'max_learning_rate': 5e-4, 'entropy': 0.0, 'bc_coef': 1.0, 'bc_final': 0.05,
     },
     'iterations': 0, 'evaluate_every': 20, 'checkpoint_every': 20,
     'dagger': {'iterations': 200, 'updates': 30, 'capacity': 600_000, 'weigh_legs': True, 'final_rate': 0.03},
