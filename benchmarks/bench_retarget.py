@@ -1,6 +1,6 @@
 """Retargeting over real motions: keypoints, feet, penetration, limits and speed, before and after refinement.
 
-    python benchmarks/bench_retarget.py --json out/bench_retarget.json
+    OMP_NUM_THREADS=1 python benchmarks/bench_retarget.py --json out/bench_retarget.json
     python benchmarks/bench_retarget.py data/smpl/*.npz data/ballplay/*.pt
 
 Without arguments: all SMPL motions of the data folder (``$HUMANX_DATA``). `plain` is per-frame IK (mink) on the scaled

@@ -40,6 +40,10 @@ HOME = {
 }
 
 
+# Small matrices, one process per core: threads of the BLAS's own cost cargo's clip set five times the CPU time.
+SINGLE_THREADED = ('xgen', 'clip')
+
+
 def build_parser(command: str | None) -> argparse.ArgumentParser:
     """Return the parser with ``command``'s part registered, or with all parts where that one is not known."""
     parser = argparse.ArgumentParser(
@@ -70,6 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 failed or "no", 2 wrong input."""
     argv = sys.argv[1:] if argv is None else list(argv)
     stay_on_this_machine()
+    if argv and argv[0] in SINGLE_THREADED:  # read by numpy's BLAS as it is loaded, with the command's part
+        for variable in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
+            os.environ.setdefault(variable, '1')
     try:
         args = build_parser(argv[0] if argv else None).parse_args(argv)
         return int(args.run(args) or 0)
