@@ -1,6 +1,7 @@
 """Figures of XGen: clip sets of all skills, physics, force closure, the captured ball, the video.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_xgen.py [--clips 50] [--skills football cargo] [--parts sets physics closure truth]
+    OMP_NUM_THREADS=1 python benchmarks/bench_xgen.py [--clips 50] [--skills football cargo]
+                                                      [--parts sets physics closure truth]
 
 Needs the data folder (HUMANX_DATA). Prints one table per part. Retargeting has a benchmark of its own
 (bench_retarget.py).
