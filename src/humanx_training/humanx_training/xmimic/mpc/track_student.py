@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from rsl_rl.models import MLPModel
+from tensordict import TensorDict
 
 from humanx_description import robot
 from humanx_description.skills import Skill
@@ -85,7 +86,7 @@ class TrackStudent:
         """Distil; every 40 iterations evaluate, save, and export where the disturbed evaluation is the best so far;
         fine-tune the best one and measure what comes out."""
         torch.manual_seed(self.config.seed)
-        first = self._make(dataclasses.replace(self.config.env, num_envs=1), self.config.seed).observe()
+        first = TensorDict({'policy': torch.zeros(1, make_layout('nep').size)}, batch_size=[1])
         student = make_model(first, 'policy', robot.NUM_JOINTS, self.config.ppo, actor=True)
         if resume and (self.out / 'student.pt').exists():
             state = torch.load(self.out / 'student.pt', weights_only=True)
